@@ -1,0 +1,157 @@
+"""The story: rank, bound, search, mask, tune, repeat; every stage kept on disk, so a killed run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jax_prune import evosearch, learning
+from jax_prune.errors import BadInput
+from jax_prune.learning import ExampleFunction, Recipe
+from jax_prune.pruning import groups as grouping
+from jax_prune.pruning import masks as masking
+from jax_prune.pruning.groups import Rule
+from jax_prune.rounds import Lesson, Question, ask, find, sweep, tune
+from jax_prune.stages import Stage, Stages, stage_key
+from jax_prune.types import Array, Batch, Group, Masks, Net
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to reach, and how.
+
+    Give ``compression`` (prunable entries over kept ones, biases counted where they are pruned) or ``budget``
+    (kept entries), or ``tolerance``: how far the metric's mean on the calibration data may fall below the
+    trained net's; then each round asks for the highest compression. Budgets fall from all entries to the last
+    one with log compression ``1 - (1 - r / rounds) ** front`` of the way at round r.
+
+    ``score``: fisher, magnitude, taylor or random. ``allocation``, who sets the layers' ratios: de, random,
+    uniform, erk, lamp, global (magnitude) or score (the ranking's own scores, compared over all layers).
+    ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
+    ``recovery``: topk, hysteresis or none; see ``learning.Recovery`` for ``until`` and ``rate``. Steps are rounded
+    up to whole hundreds; the last round takes ``final_steps``.
+    """
+
+    compression: float | None = 40.0
+    budget: int | None = None
+    tolerance: float | None = None
+    rounds: int = 6
+    front: float = 2.0
+    round_steps: int = 2000
+    final_steps: int = 6000
+    score: str = "fisher"
+    biases: bool = True
+    rules: tuple[Rule, ...] = ()
+    allocation: str = "de"
+    search: evosearch.Config = evosearch.Config()
+    calibration: int = 2000
+    sensitivity: float = 1.0
+    memory: int = 2 * 2**30
+    recipe: Recipe = Recipe(learning_rate=5e-3)
+    distillation: float = 0.7
+    temperature: float = 2.0
+    recovery: str = "topk"
+    recovery_until: float = 0.6
+    recovery_rate: float = 0.01
+
+
+class Round(NamedTuple):
+    """One round: its budget, the counts kept int [G], and what its three stages gave (see ``rounds``)."""
+
+    number: int
+    budget: int | None
+    kept: np.ndarray
+    sensitivity: Stage
+    search: Stage
+    tuned: Stage
+
+
+class Compressed(NamedTuple):
+    """The result: ``net`` with removed entries at zero, its ``masks``, groups, ratios [G], and every round."""
+
+    net: Net
+    masks: Masks
+    groups: tuple[Group, ...]
+    kept: np.ndarray
+    ratios: np.ndarray
+    rounds: tuple[Round, ...]
+
+
+def compress(
+    key: Array,
+    net: Net,
+    train: Batch,
+    validation: Batch,
+    plan: Plan,
+    *,
+    loss: ExampleFunction = learning.cross_entropy,
+    metric: ExampleFunction = learning.correct,
+    stages: Stages | None = None,
+) -> Compressed:
+    """Prunes a trained ``net`` to the plan's budget or tolerance, and tunes what is left.
+
+    ``loss(outputs, batch) -> [B]``, lower is better, is searched and trained on ``train``; ``metric``, higher is
+    better, is what ``tolerance`` bounds and what is reported on ``validation``. All leaves of the batches have
+    leading axis B. ``stages`` keeps every stage on disk. Raises BadInput for a plan that cannot be carried out.
+    """
+    stages = stages or Stages(None, {})
+    groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
+    lesson = Lesson.of(net, train, validation, plan, loss, metric)
+    sample = _sample(stage_key(key, "calibration"), train, plan.calibration)
+    (reference,) = learning.evaluate(net, sample, metric)
+    rounds: list[Round] = []
+    for number, budget in enumerate(budgets(plan, groups), start=1):
+        name = f"round_{number}"
+        key_of = partial(stage_key, key)
+        before = rounds[-1].kept if rounds else grouping.sizes(groups)
+        question = ask(key_of(f"{name}/rank"), net, groups, before, sample, lesson, plan, budget, reference)
+        sensitivity = stages(f"{name}/sensitivity", partial(sweep, question, plan))
+        question = question.within(sensitivity)
+        search = stages(f"{name}/search", partial(find, key_of(f"{name}/search"), question, plan, stages))
+        kept = search.arrays["kept"]
+        steps = plan.final_steps if number == plan.rounds else plan.round_steps
+        tuned = stages(
+            f"{name}/tuned", partial(tune, key_of(f"{name}/tune"), question, kept, lesson, plan, steps, name)
+        )
+        net = net.replace(params=_on_device(tuned.arrays["params"]), state=_on_device(tuned.arrays["state"]))
+        rounds.append(Round(number, budget, kept, sensitivity, search, tuned))
+    masks = _on_device(rounds[-1].tuned.arrays["masks"])
+    ratios = 1 - kept / grouping.sizes(groups)
+    return Compressed(net, masks, groups, kept, ratios, tuple(rounds))
+
+
+def budgets(plan: Plan, groups: tuple[Group, ...]) -> list[int | None]:
+    """Kept entries after each round; None in every round of a tolerance plan. Raises BadInput out of range."""
+    if plan.rounds < 1:
+        raise BadInput(f"rounds is {plan.rounds}: give at least 1")
+    if plan.tolerance is not None:
+        return [None] * plan.rounds
+    total = int(grouping.sizes(groups).sum())
+    if plan.budget is None and not (plan.compression and plan.compression >= 1):
+        raise BadInput(
+            f"compression is {plan.compression}: give a factor of 1 or more, or a budget or tolerance"
+        )
+    target = int(total / plan.compression) if plan.budget is None else plan.budget
+    if target < len(groups):
+        raise BadInput(
+            f"budget {target} is below one weight for each of {len(groups)} layers: ask for less compression"
+        )
+    if target > total:
+        raise BadInput(f"budget {target} is above the {total} prunable entries: give fewer")
+    way = 1 - (1 - np.arange(1, plan.rounds + 1) / plan.rounds) ** plan.front
+    return [max(target, int(total * (target / total) ** share)) for share in way[:-1]] + [target]
+
+
+def _sample(key: Array, train: Batch, count: int) -> Batch:
+    """``count`` training examples, drawn once, on which all candidates of a run are compared."""
+    examples = jax.tree.leaves(train.x)[0].shape[0]
+    chosen = np.sort(np.asarray(jax.random.permutation(key, examples))[: min(count, examples)])
+    return jax.tree.map(lambda leaf: leaf[chosen], train)
+
+
+def _on_device(tree: object) -> object:
+    return jax.tree.map(jax.numpy.asarray, tree)

@@ -1,0 +1,60 @@
+"""Evolutionary search over layers' pruning ratios, or over any box of real vectors.
+
+    from jax_prune import evosearch
+
+    config = evosearch.Config(population=24, generations=15)
+    result = evosearch.search(jax.random.key(0), config, evosearch.Bounds(lower, upper), fitness)
+    result.best, result.score.value, result.info.vectors
+
+``fitness(genome [G]) -> scalar`` judges one candidate, lower is better; the search evaluates many at once.
+"""
+
+from jax_prune.evosearch import grid, history, probe, sensitivity
+from jax_prune.evosearch.algorithms import ALGORITHMS
+from jax_prune.evosearch.config import Config
+from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
+from jax_prune.evosearch.evolution import Info, Result, State, compilations, init, search, step
+from jax_prune.evosearch.masked import MaskedLoss, Means, masked_loss
+from jax_prune.evosearch.objectives import (
+    BudgetLoss,
+    Tolerance,
+    budget_loss,
+    genome_box,
+    genome_of,
+    reachable,
+    tolerance,
+)
+from jax_prune.evosearch.score import Score, better
+from jax_prune.types import Bounds
+
+__all__ = [
+    "ALGORITHMS",
+    "Bounds",
+    "BudgetLoss",
+    "Config",
+    "Fitness",
+    "Info",
+    "MaskedLoss",
+    "Means",
+    "Result",
+    "Score",
+    "State",
+    "Tolerance",
+    "better",
+    "budget_loss",
+    "compilations",
+    "evaluate",
+    "genome_box",
+    "genome_of",
+    "grid",
+    "history",
+    "init",
+    "lift",
+    "masked_loss",
+    "probe",
+    "reachable",
+    "search",
+    "sensitivity",
+    "step",
+    "tolerance",
+]

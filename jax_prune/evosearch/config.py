@@ -1,0 +1,52 @@
+"""What a search is told: its settings, checked once, before anything is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+
+from jax_prune.errors import BadInput
+from jax_prune.evosearch.algorithms import ALGORITHMS
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of ``search``; static and hashable, one compiled program for each.
+
+    A search evaluates ``population * (generations + 1)`` candidates, the initial ones included, whatever the
+    ``algorithm`` (a key of ``algorithms.ALGORITHMS``). ``scale`` is the range from which every trial draws
+    its differential weight F (dither, Price, Storn and Lampinen 2005, section 2.5); ``crossover`` the share
+    of entries taken from the mutant. ``at_once`` candidates are evaluated together (``probe.at_once`` finds
+    a good number): 1 is a loop, ``population`` or more one vmap. ``chunk``: the most generations between two
+    looks of the host, for progress and Ctrl-C. Raises BadInput for settings out of range.
+    """
+
+    algorithm: str = "rand1bin"
+    population: int = 24
+    generations: int = 15
+    crossover: float = 0.9
+    scale: tuple[float, float] = (0.5, 1.0)
+    at_once: int = 1
+    chunk: int = 4
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            close = difflib.get_close_matches(self.algorithm, ALGORITHMS, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ALGORITHMS)}"
+            raise BadInput(f"unknown search algorithm '{self.algorithm}': {hint}")
+        if self.population < 4:
+            raise BadInput(f"population is {self.population}: a trial needs three partners, give at least 4")
+        if self.generations < 0:
+            raise BadInput(f"generations is {self.generations}: give 0 (initial candidates only) or more")
+        if not 0 <= self.crossover <= 1:
+            raise BadInput(f"crossover is {self.crossover}: give a share between 0 and 1")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise BadInput(f"scale is {self.scale}: give two positive numbers (lowest, highest)")
+        if self.at_once < 1 or self.chunk < 1:
+            raise BadInput(f"at_once is {self.at_once}, chunk {self.chunk}: give at least 1")
+
+    @property
+    def evaluations(self) -> int:
+        """How many candidates a whole search evaluates."""
+        return self.population * (self.generations + 1)

@@ -1,0 +1,196 @@
+"""The search: one pure step, lifted over a population and repeated; the host looks in between.
+
+    state = init(key, config, bounds)
+    state, info = step(key, state, config, bounds, fitness)
+    result = search(key, config, bounds, fitness)
+
+Generation 0 is the same step as all others, so a search is one compiled program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jax_prune.errors import BadInput
+from jax_prune.evosearch.algorithms import ALGORITHMS, inside, latin_hypercube
+from jax_prune.evosearch.config import Config
+from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluate
+from jax_prune.evosearch.score import Score, better, finite, index_of_best, worst
+from jax_prune.types import Array, Bounds
+
+
+class State(NamedTuple):
+    """What the next generation needs: population float32 [P, G], its score [P], generations done (int32)."""
+
+    population: Array
+    score: Score
+    best: Array  # [G], the best vector so far
+    best_score: Score  # its scalars
+    generation: Array
+
+
+class Info(NamedTuple):
+    """What a reader wants of a generation; ``search`` stacks them: leading axis T + 1, NumPy arrays."""
+
+    vectors: Array  # [P, G] as evaluated
+    score: Score  # [P] of those vectors; NaN reads +inf
+    accepted: Array  # bool [P]: took its parent's place
+    best_score: Score  # scalars: the best so far, this generation included
+
+
+class Result(NamedTuple):
+    """The best vector float32 [G], its score, the final state, and every generation's Info [T + 1, ...]."""
+
+    best: np.ndarray
+    score: Score
+    state: State
+    info: Info
+
+
+def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = None) -> State:
+    """A population spread over the box (Latin hypercube), not yet evaluated.
+
+    ``start`` [S, G], S <= P, are vectors to begin with in place of the first S; they are clipped to the box.
+    Raises BadInput for bounds that cross, are not finite, or differ in shape, and for a start that does not
+    fit.
+    """
+    box = checked(bounds)
+    population = _spread(key, config.population, box)
+    if start is not None:
+        population = _started(population, np.asarray(start, np.float32), box)
+    score = worst(config.population)
+    best_score = jax.tree.map(lambda leaf: leaf[0], score)
+    return State(population, score, population[0], best_score, jnp.zeros((), jnp.int32))
+
+
+def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
+    """One generation: propose, evaluate, keep the better of parent and trial. Pure; jit and vmap it freely.
+
+    The first step on a state evaluates its initial population. Raises BadInput while being traced for a
+    fitness that raises or does not return a scalar.
+    """
+    proposed = ALGORITHMS[config.algorithm](key, state.population, state.score, config, bounds)
+    vectors = jnp.where(state.generation == 0, state.population, proposed)
+    score = evaluate(fitness, vectors, config.at_once)
+    accepted = better(score, state.score) & finite(score)
+    population = jnp.where(accepted[:, None], vectors, state.population)
+    kept = _where(accepted, score, state.score)
+    best, best_score = _best(state, vectors, score)
+    return (
+        State(population, kept, best, best_score, state.generation + 1),
+        Info(vectors, score, accepted, best_score),
+    )
+
+
+def search(
+    key: Array,
+    config: Config,
+    bounds: Bounds,
+    fitness: Fitness,
+    *,
+    start: ArrayLike | None = None,
+    progress: Callable[[int, str], Any] | None = None,
+) -> Result:
+    """The best of ``config.evaluations`` vectors in the box, and all that was seen on the way.
+
+    ``fitness(genome float32 [G]) -> scalar`` or Score, lower is better, of one candidate; see
+    ``evaluation.as_pytree`` for what it may be. Compiles once for a config, G, and shapes in the fitness: new
+    weights, data, budgets, bounds or keys never recompile. ``progress(generations, text)`` is called as they
+    end. Raises BadInput for bad bounds, a fitness that raises or returns no scalar, and one that gives no
+    candidate of a generation a finite score before any other had one; the message names the generation.
+    """
+    init_key, step_key = jax.random.split(key)
+    state = init(init_key, config, bounds, start)
+    box, fitness = checked(bounds), as_pytree(fitness)
+    length = _chunk(config)
+    infos = []
+    for first in range(0, config.generations + 1, length):
+        state, info = _generations(step_key, state, config, length, box, fitness)
+        infos.append(jax.device_get(info))
+        _check_scored(infos[-1], first)
+        if progress is not None:
+            progress(length, _text(infos[-1]))
+    info = jax.tree.map(lambda *leaves: np.concatenate(leaves), *infos)
+    return Result(np.asarray(state.best), jax.device_get(state.best_score), state, info)
+
+
+def checked(bounds: Bounds) -> Bounds:
+    """The box as float32 arrays [G]. Raises BadInput where it is crossed, not finite, or misshapen."""
+    lower, upper = (np.asarray(side, np.float32) for side in bounds)
+    if lower.ndim != 1 or lower.shape != upper.shape or not lower.size:
+        raise BadInput(f"bounds have shapes {list(lower.shape)} and {list(upper.shape)}: give two arrays [G]")
+    bad = ~(np.isfinite(lower) & np.isfinite(upper))
+    if bad.any():
+        entry = int(np.argmax(bad))
+        raise BadInput(f"bounds[{entry}] are {lower[entry]} and {upper[entry]}: give finite numbers")
+    if (lower > upper).any():
+        entry = int(np.argmax(lower > upper))
+        raise BadInput(f"bounds[{entry}] are crossed: lower {lower[entry]:g} is above upper {upper[entry]:g}")
+    return Bounds(jnp.asarray(lower), jnp.asarray(upper))
+
+
+_spread = jax.jit(latin_hypercube, static_argnames="population")
+
+
+@partial(jax.jit, static_argnames=("config", "length"))
+def _generations(
+    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness
+) -> tuple[State, Info]:
+    def body(state: State, _: None) -> tuple[State, Info]:
+        return step(jax.random.fold_in(key, state.generation), state, config, bounds, fitness)
+
+    return jax.lax.scan(body, state, length=length)
+
+
+def compilations() -> int:
+    """How many programs ``search`` has compiled in this process so far."""
+    return int(_generations._cache_size())  # type: ignore[attr-defined]
+
+
+def _best(state: State, vectors: Array, score: Score) -> tuple[Array, Score]:
+    """The old best or this generation's, where that is finite and better."""
+    index = index_of_best(score)
+    challenger = jax.tree.map(lambda leaf: leaf[index], score)
+    wins = finite(challenger) & better(challenger, state.best_score)
+    best = jnp.where(wins, vectors[index], state.best)
+    return best, _where(wins, challenger, state.best_score)
+
+
+def _where(condition: Array, left: Score, right: Score) -> Score:
+    return jax.tree.map(partial(jnp.where, condition), left, right)
+
+
+def _started(population: Array, start: np.ndarray, bounds: Bounds) -> Array:
+    if start.ndim != 2 or start.shape[1] != population.shape[1] or start.shape[0] > population.shape[0]:
+        raise BadInput(f"start has shape {list(start.shape)}: give at most {list(population.shape)}, [S, G]")
+    if not np.isfinite(start).all():
+        raise BadInput("start holds NaN or infinite entries: give vectors inside the bounds")
+    return population.at[: len(start)].set(inside(jnp.asarray(start), bounds))
+
+
+def _chunk(config: Config) -> int:
+    """Generations between two looks: a divisor of their number, so that one program fits all chunks."""
+    total = config.generations + 1
+    return max(length for length in range(1, min(config.chunk, total) + 1) if total % length == 0)
+
+
+def _check_scored(info: Info, first: int) -> None:
+    """Raises BadInput where a generation ended with nothing scored since the beginning."""
+    nothing = ~np.asarray(finite(Score(*map(jnp.asarray, info.best_score))))
+    if nothing.any():
+        raise BadInput(
+            f"fitness is NaN or infinite for all candidates of generation {first + int(np.argmax(nothing))}: "
+            "check weights, data and bounds for what makes it so"
+        )
+
+
+def _text(info: Info) -> str:
+    value, violation = (float(leaf[-1]) for leaf in info.best_score)
+    return f"best {value:.6g}" if violation == 0 else f"best {value:.6g}, violation {violation:.3g}"

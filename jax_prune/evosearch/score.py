@@ -1,0 +1,75 @@
+"""What a candidate is worth: feasibility first, then value; lower is better, and NaN never wins."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_prune.errors import BadInput
+from jax_prune.types import Array
+
+ADVICE = "return one number for one candidate [G], or Score(value, violation)"
+
+
+class Score(NamedTuple):
+    """Float32 of one shape: [] for one candidate, [P] for a population.
+
+    ``violation`` is by how much a constraint is missed (0: feasible); it is compared first, and ``value``
+    decides among equals (Deb 2000).
+    """
+
+    value: Array
+    violation: Array
+
+
+def better(left: Score, right: Score) -> Array:
+    """Whether ``left`` is at least as good as ``right``, entry by entry: bool."""
+    lower = left.violation < right.violation
+    return lower | ((left.violation == right.violation) & (left.value <= right.value))
+
+
+def finite(score: Score) -> Array:
+    """Whether a candidate could be scored at all: bool."""
+    return jnp.isfinite(score.value) & jnp.isfinite(score.violation)
+
+
+def index_of_best(score: Score) -> Array:
+    """Index of the best entry of a score [P]; the first among equals."""
+    least = score.violation == jnp.min(score.violation)
+    value = jnp.where(least, score.value, jnp.inf)
+    return jnp.argmax(least & (value == jnp.min(value)))
+
+
+def worst(population: int) -> Score:
+    """What nothing has been evaluated for: +inf [P]."""
+    return Score(jnp.full(population, jnp.inf, jnp.float32), jnp.full(population, jnp.inf, jnp.float32))
+
+
+def scalar_score(returned: Any) -> Score:
+    """What a fitness returned for one candidate as a Score of float32 scalars; +inf where either is not
+    finite.
+
+    Raises BadInput, while the first generation is being traced, for anything but a real scalar or a Score of
+    two.
+    """
+    value, violation = returned if isinstance(returned, Score) else (returned, 0.0)
+    value, violation = _scalar(value, "value"), _scalar(violation, "violation")
+    scored = jnp.isfinite(value) & jnp.isfinite(violation)
+    return Score(jnp.where(scored, value, jnp.inf), jnp.where(scored, violation, jnp.inf))
+
+
+def _scalar(returned: Any, what: str) -> Array:
+    leaves, kind = jax.tree.leaves(returned), type(returned).__name__
+    if len(leaves) != 1 or leaves[0] is not returned:
+        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {ADVICE}")
+    try:
+        array = jnp.asarray(returned)
+    except TypeError as error:
+        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {ADVICE}") from error
+    if array.shape != () or not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
+        raise BadInput(
+            f"fitness returned {array.dtype}{list(array.shape)} as {what} in generation 0: {ADVICE}"
+        )
+    return array.astype(jnp.float32)

@@ -1,0 +1,199 @@
+"""The one training loop: dense training, tuning under masks, recovery of removed connections."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jax_prune import progress
+from jax_prune.errors import BadInput
+from jax_prune.learning.objectives import ExampleFunction
+from jax_prune.pruning import masks as masking
+from jax_prune.types import Array, Batch, Masks, Net, Tree
+
+CHUNK = 100  # steps in one compiled scan: between two, masks may change, the bar moves and Ctrl-C works
+SMOOTH = 0.999  # of the running mean of squared gradients
+
+Augmentation = Callable[[Array, Any], Any]
+MaskUpdate = Callable[[Array, int, Tree, Tree, Masks], Masks]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train; static and hashable, so that runs with equal recipes share one compiled program.
+
+    ``direction()`` makes the optax transformation that turns gradients into steps of length about one,
+    without a learning rate: ``optax.scale_by_adam``, ``optax.identity`` for SGD, a partial of ``optax.trace``
+    for momentum. The rate warms up over the share ``warmup`` of the run, then falls to zero along a cosine.
+    Weight decay is decoupled (Loshchilov & Hutter 2019). ``augment(key, x) -> x`` runs on the device.
+    """
+
+    direction: Callable[[], optax.GradientTransformation] = optax.scale_by_adam
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    augment: Augmentation | None = None
+
+
+class Recovery(NamedTuple):
+    """How removed connections may return while a net is tuned.
+
+    Until ``until`` of the run, removed weights take plain gradient steps of ``rate`` times the gradient at the
+    masked weights, each at most half the learning rate (Adam's normalised steps on them diverge), and every chunk
+    ``update(key, step, params, square, masks)`` gives new masks; at ``until``, ``freeze(params, square)`` makes
+    them final. ``params`` are dense, ``square`` is a running mean of the squared gradient.
+    """
+
+    update: MaskUpdate
+    freeze: Callable[[Tree, Tree], Masks]
+    until: float
+    rate: float
+
+
+class Trained(NamedTuple):
+    """``net`` with masked parameters, its final ``masks``, and the mean training loss of every chunk."""
+
+    net: Net
+    masks: Masks
+    losses: np.ndarray
+
+
+def train(
+    key: Array,
+    net: Net,
+    data: Batch,
+    recipe: Recipe,
+    *,
+    loss: ExampleFunction,
+    steps: int,
+    masks: Masks | None = None,
+    recovery: Recovery | None = None,
+    title: str = "train",
+) -> Trained:
+    """Trains ``net`` on ``data`` (leading axis B on every leaf) for ``steps``, rounded up to whole chunks.
+
+    ``masks`` stay as they are unless ``recovery`` lets removed connections return. The steps' examples are
+    drawn without replacement, epoch by epoch, from ``key`` alone. Raises BadInput when the loss diverges.
+    """
+    masks = masking.full(net.params) if masks is None else masks
+    chunks = chunks_of(steps)
+    freeze_at = int(recovery.until * chunks) if recovery else 0
+    carry = _start(net, recipe)
+    losses = []
+    with progress.bar(title, chunks * CHUNK) as advance:
+        for chunk, indices in zip(range(chunks), _shuffled(key, data, recipe.batch_size), strict=False):
+            if recovery and chunk == freeze_at:
+                masks = recovery.freeze(carry.params, carry.square)
+            rate = recovery.rate if recovery and chunk < freeze_at else 0.0
+            clock = _Clock(jnp.float32(chunk / chunks), jnp.float32(1 / chunks / CHUNK), jnp.float32(rate))
+            carry, mean_loss = _advance(
+                net.apply, loss, recipe, carry, masks, data, indices, clock, jax.random.fold_in(key, chunk)
+            )
+            losses.append(float(mean_loss))
+            if not np.isfinite(losses[-1]):
+                raise BadInput(
+                    f"{title}: the loss is {losses[-1]} at step {(chunk + 1) * CHUNK}; lower the learning rate"
+                )
+            if recovery and chunk < freeze_at - 1:
+                update_key = jax.random.fold_in(key, chunk)
+                masks = recovery.update(update_key, (chunk + 1) * CHUNK, carry.params, carry.square, masks)
+            advance(CHUNK, f"loss {losses[-1]:.4f}")
+    params = masking.apply(carry.params, masks)
+    return Trained(net.replace(params=params, state=carry.state), masks, np.asarray(losses, np.float32))
+
+
+def chunks_of(steps: int) -> int:
+    """Whole chunks that hold ``steps``; at least one."""
+    return max(1, -(-steps // CHUNK))
+
+
+class _Carry(NamedTuple):
+    params: Tree  # dense: a pruned weight keeps a latent value while it may return
+    optimizer: Any
+    state: Tree
+    square: Tree  # running mean of the squared gradient at the masked weights
+
+
+def _start(net: Net, recipe: Recipe) -> _Carry:
+    params = jax.tree.map(jnp.array, net.params)  # a copy: the carry's buffers are donated
+    state = jax.tree.map(jnp.array, net.state)
+    return _Carry(params, recipe.direction().init(params), state, jax.tree.map(jnp.zeros_like, params))
+
+
+class _Clock(NamedTuple):
+    """Scalars of one chunk: share of the run done, share of one step, recovery rate."""
+
+    start: Array
+    tick: Array
+    recovery_rate: Array
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _advance(
+    apply: Any,
+    loss: ExampleFunction,
+    recipe: Recipe,
+    carry: _Carry,
+    masks: Masks,
+    data: Batch,
+    indices: Array,
+    clock: _Clock,
+    key: Array,
+) -> tuple[_Carry, Array]:
+    """One chunk: ``indices`` [CHUNK, batch] name the examples of every step."""
+    rate_of = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, int(1e4 * recipe.warmup), 10_000)
+    optimizer = recipe.direction()
+
+    def objective(params: Tree, state: Tree, batch: Batch, key: Array) -> tuple[Array, Tree]:
+        outputs, state = apply(params, state, batch.x, train=True, key=key)
+        return loss(outputs, batch).mean(), state
+
+    def step(carry: _Carry, inputs: tuple[Array, Array]) -> tuple[_Carry, Array]:
+        number, index = inputs
+        augment_key, apply_key = jax.random.split(jax.random.fold_in(key, number))
+        batch = jax.tree.map(lambda leaf: leaf[index], data)
+        if recipe.augment is not None:
+            batch = batch._replace(x=recipe.augment(augment_key, batch.x))
+        masked = masking.apply(carry.params, masks)
+        (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(
+            masked, carry.state, batch, apply_key
+        )
+        direction, optimizer_state = optimizer.update(masking.apply(gradient, masks), carry.optimizer, masked)
+        rate = rate_of((clock.start + clock.tick * (number + 1)) * 10_000)
+
+        def moved(param: Array, mask: Array, step: Array, slope: Array) -> Array:
+            kept = param - rate * (step + recipe.weight_decay * param)
+            latent = param - jnp.clip(clock.recovery_rate * slope, -rate / 2, rate / 2)
+            return jnp.where(mask, kept, latent)
+
+        params = jax.tree.map(moved, carry.params, masks, direction, gradient)
+        square = jax.tree.map(
+            lambda mean, slope: SMOOTH * mean + (1 - SMOOTH) * slope**2, carry.square, gradient
+        )
+        return _Carry(params, optimizer_state, state, square), value
+
+    carry, values = jax.lax.scan(step, carry, (jnp.arange(CHUNK), indices))
+    return carry, values.mean()
+
+
+def _shuffled(key: Array, data: Batch, batch_size: int) -> Iterator[np.ndarray]:
+    """Indices [CHUNK, batch] without end; every epoch visits the examples in a new order, drawn on the host."""
+    examples = jax.tree.leaves(data.x)[0].shape[0]
+    batch_size = min(batch_size, examples)
+    generator = np.random.Generator(np.random.Philox(np.asarray(jax.random.key_data(key)).tolist()))
+    per_epoch = examples // batch_size * batch_size
+    waiting = np.empty(0, np.int32)
+    while True:
+        while waiting.size < CHUNK * batch_size:
+            order = generator.permutation(examples).astype(np.int32)[:per_epoch]
+            waiting = np.concatenate([waiting, order])
+        yield waiting[: CHUNK * batch_size].reshape(CHUNK, batch_size)
+        waiting = waiting[CHUNK * batch_size :]

@@ -1,0 +1,1 @@
+"""Pruning: groups, scores, counts, masks, allocations, costs, recovery; one question a file."""

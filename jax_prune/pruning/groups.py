@@ -1,0 +1,129 @@
+"""Weight groups of a parameter tree: which entries share one pruning ratio, and what rules say of them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jax_prune import storage
+from jax_prune.errors import BadInput
+from jax_prune.types import Array, Bounds, Group, Slot, Tree
+
+KERNEL_NAMES = ("kernel", "embedding")
+
+
+class Rule(NamedTuple):
+    """What holds for every leaf whose '/'-joined path the regex ``pattern`` matches in full.
+
+    ``lower`` and ``upper`` bound the pruning ratio; ``frozen`` leaves are never pruned; leaves with the same
+    ``group`` share one ratio and one ranking.
+    """
+
+    pattern: str
+    lower: float | None = None
+    upper: float | None = None
+    frozen: bool = False
+    group: str | None = None
+
+
+def weight_groups(params: Tree, rules: Sequence[Rule] = (), *, biases: bool = True) -> tuple[Group, ...]:
+    """One group a weight leaf (two axes or more), in the order of ``params``; units are single entries.
+
+    A group is named after its layer (``ip1`` for ``ip1/kernel``). With ``biases`` a layer's 1-D ``bias`` joins its
+    kernel's group, as in DNS and OLMP, so that both face one threshold. Norm scales are never pruned. Raises
+    BadInput for a rule that matches nothing.
+    """
+    leaves = {path: leaf for path, leaf in storage.flatten_paths(params).items() if not path.endswith("/")}
+    _check_rules(rules, leaves)
+    members: dict[str, list[str]] = {}
+    for path, leaf in leaves.items():
+        if jnp.ndim(leaf) < 2 or _says(rules, path, "frozen"):
+            continue
+        bias = _bias_of(path)
+        paths = [path]
+        if biases and bias in leaves and jnp.ndim(leaves[bias]) == 1 and not _says(rules, bias, "frozen"):
+            paths.append(bias)
+        name = _says(rules, path, "group") or _layer_of(path)
+        members.setdefault(name, []).extend(paths)
+    if not members:
+        raise BadInput("nothing to prune: no unfrozen parameter has two axes or more; check the rules")
+    return tuple(_group(name, paths, leaves) for name, paths in members.items())
+
+
+def bounds(
+    groups: Sequence[Group], rules: Sequence[Rule] = (), *, lower: float = 0.0, upper: float = 1.0
+) -> Bounds:
+    """Ratio bounds float32 [G] from the rules that match a group's first leaf; later rules win.
+
+    At least one unit of every group stays. Raises BadInput for bounds outside [0, 1] or crossed.
+    """
+    low, high = [], []
+    for group in groups:
+        path = group.slots[0].path
+        lowest, highest = _says(rules, path, "lower"), _says(rules, path, "upper")
+        lowest = lower if lowest is None else lowest
+        highest = upper if highest is None else highest
+        if not (0 <= lowest <= 1 and 0 <= highest <= 1):
+            raise BadInput(f"ratio bounds of {group.name} are {lowest} and {highest}: give numbers in [0, 1]")
+        if lowest > highest:
+            raise BadInput(
+                f"ratio bounds of {group.name} are crossed: lower {lowest} is above upper {highest}"
+            )
+        low.append(lowest)
+        high.append(min(highest, 1 - 1 / group.size))
+    return Bounds(np.asarray(low, np.float32), np.asarray(high, np.float32))
+
+
+def gather(tree: Tree, group: Group) -> Array:
+    """All entries [n_g] of a group's leaves, in unit order."""
+    return jnp.concatenate([jnp.ravel(leaf_at(tree, slot.path)) for slot in group.slots])
+
+
+def sizes(groups: Sequence[Group]) -> np.ndarray:
+    """Unit counts int64 [G]."""
+    return np.asarray([group.size for group in groups], np.int64)
+
+
+def leaf_at(tree: Tree, path: str) -> Array:
+    """The leaf at a '/'-joined path."""
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
+def _group(name: str, paths: list[str], leaves: dict[str, Array]) -> Group:
+    starts = np.cumsum([0, *(leaves[path].size for path in paths)])
+    slots = tuple(Slot(path, None, (int(start),)) for path, start in zip(paths, starts, strict=False))
+    return Group(name, int(starts[-1]), slots)
+
+
+def _layer_of(path: str) -> str:
+    parent, _, leaf = path.rpartition("/")
+    return parent if parent and leaf in KERNEL_NAMES else path
+
+
+def _bias_of(path: str) -> str:
+    parent, _, _ = path.rpartition("/")
+    return f"{parent}/bias" if parent else "bias"
+
+
+def _says(rules: Sequence[Rule], path: str, field: str) -> object:
+    """What the last matching rule that speaks of ``field`` says of a path; None where none does."""
+    said = [getattr(rule, field) for rule in rules if re.fullmatch(rule.pattern, path)]
+    return next((value for value in reversed(said) if value not in (None, False)), None)
+
+
+def _check_rules(rules: Sequence[Rule], leaves: dict[str, Array]) -> None:
+    for rule in rules:
+        try:
+            pattern = re.compile(rule.pattern)
+        except re.error as error:
+            raise BadInput(f"rule '{rule.pattern}' is not a regular expression: {error}") from error
+        if not any(pattern.fullmatch(path) for path in leaves):
+            nearest = difflib.get_close_matches(rule.pattern, leaves, len(leaves), 0.0)
+            raise BadInput(f"rule '{rule.pattern}' matches no parameter; there are {', '.join(nearest[:8])}")

@@ -1,0 +1,52 @@
+"""How removed connections return while a net is tuned (after DNS, Guo et al. 2016, and OLMP, Li et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_prune.pruning import masks as masking
+from jax_prune.pruning.groups import gather
+from jax_prune.types import Array, Group, Masks, Tree
+
+PRUNE_BELOW, RETURN_ABOVE = 0.9, 1.1  # of the threshold; the band between is hysteresis
+
+
+def thresholds(params: Tree, groups: Sequence[Group], kept: Array) -> Array:
+    """The kept[g]-th largest |w| of every group: float32 [G]."""
+    ordered = [jnp.sort(jnp.abs(gather(params, group)))[::-1] for group in groups]
+    return jnp.stack([values[jnp.maximum(kept[index] - 1, 0)] for index, values in enumerate(ordered)])
+
+
+def hysteresis(
+    key: Array, params: Tree, masks: Masks, groups: Sequence[Group], thresholds: Array, probability: Array
+) -> Masks:
+    """A kept entry with |w| <= 0.9 t is removed, a removed one with |w| > 1.1 t returns.
+
+    ``params`` are dense: removed entries have latent values. Group g changes with ``probability`` ([G] or
+    scalar), which the caller lets fall as (1 + gamma * iteration) ** -1.
+    """
+    changes = jax.random.uniform(key, (len(groups),)) < probability
+    flags = []
+    for index, group in enumerate(groups):
+        size, before = jnp.abs(gather(params, group)), gather(masks, group)
+        after = jnp.where(
+            before, size > PRUNE_BELOW * thresholds[index], size > RETURN_ABOVE * thresholds[index]
+        )
+        flags.append(jnp.where(changes[index], after, before))
+    return masking.scatter(masks, params, groups, flags)
+
+
+def reselect(params: Tree, scores: Sequence[Array], groups: Sequence[Group], kept: Array) -> Masks:
+    """Exactly the ``kept[g]`` best scores [n_g] of every group, ties as in ``masks.ranks``; may be traced."""
+    flags = [masking.strongest(score, kept[index]) for index, score in enumerate(scores)]
+    return masking.scatter(masking.full(params), params, groups, flags)
+
+
+def returned(before: Masks, after: Masks, groups: Sequence[Group]) -> np.ndarray:
+    """Entries removed before and kept after: int64 [G]."""
+    pairs = [(np.asarray(gather(before, group)), np.asarray(gather(after, group))) for group in groups]
+    return np.asarray([int((~old & new).sum()) for old, new in pairs], np.int64)

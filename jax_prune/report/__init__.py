@@ -1,0 +1,58 @@
+"""What a run says: report.json, the page, Markdown, the terminal table, and runs side by side.
+
+report = Report(study="layerwise", ...)
+page = write(report, workdir)          # report.json, report.html, report.md
+show(report, page)                     # the short table on standard output
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jax_prune.report import compare, text
+from jax_prune.report.machine import versions
+from jax_prune.report.schema import (
+    Baselines,
+    Compression,
+    Layer,
+    Limits,
+    Outcome,
+    Point,
+    Report,
+    Round,
+    Search,
+    Sensitivity,
+    Side,
+)
+from jax_prune.report.text import show, summary
+
+__all__ = [
+    "Baselines",
+    "Compression",
+    "Layer",
+    "Limits",
+    "Outcome",
+    "Point",
+    "Report",
+    "Round",
+    "Search",
+    "Sensitivity",
+    "Side",
+    "compare",
+    "show",
+    "summary",
+    "versions",
+    "write",
+]
+
+
+def write(report: Report, folder: str | Path) -> Path:
+    """Write report.json, .md and .html into ``folder``; the page's path. Raises BadInput when it cannot."""
+    from jax_prune import storage
+    from jax_prune.report import page
+
+    target = Path(folder)
+    report.to_json(target / "report.json")
+    storage.write_text(target / "report.md", text.markdown(report))
+    storage.write_text(target / "report.html", page.html(report))
+    return target / "report.html"

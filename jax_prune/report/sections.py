@@ -1,0 +1,125 @@
+"""The page's boxes of results: layers, pictures, allocators; each is nothing where the run has no numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from jax_prune.report import figures, search_figures, wording
+from jax_prune.report.markup import Cell, Html, bar, keys, pair, picture, section, table
+from jax_prune.report.schema import Layer, Report
+
+
+def layers(report: Report) -> Html:
+    """Every group before and after, with a bar of what is kept and how many connections came back."""
+    if not report.layers:
+        return Html("")
+    total = Layer("all groups", sum(g.size for g in report.layers), sum(g.kept for g in report.layers), 0.0)
+    total = replace(total, ratio=1 - total.kept / max(total.size, 1))
+    rows: list[tuple[Any, ...]] = [_layer_row(layer) for layer in (*report.layers, total)]
+    head: tuple[str, ...] = ("group", "before", "after", "", "kept", "ratio")
+    explanation = "Units of each group before and after; ratio is the share removed."
+    came_back = wording.returned_by_layer(report)
+    if came_back:
+        rows = [(*row, wording.count(n)) for row, n in zip(rows, (*came_back, sum(came_back)), strict=True)]
+        head = (*head, "returned")
+        explanation += " Returned: connections that had been pruned and came back, summed over the rounds."
+    return section("Layers", explanation, table(head, rows, {len(report.layers): "total"}))
+
+
+def _layer_row(layer: Layer) -> tuple[Any, ...]:
+    share, ratio = wording.share(layer.kept, layer.size), f"{layer.ratio:.4f}"
+    filled = bar(layer.kept / max(layer.size, 1))
+    return (layer.name, wording.count(layer.size), wording.count(layer.kept), filled, share, ratio)
+
+
+def pictures(report: Report) -> list[Html]:
+    """Every picture in its box; those without numbers are nothing."""
+    search = report.search
+    objective = search.objective if search else ""
+    ours = {f"{search.algorithm if search else ''}": "series-0"}
+    if search and search.random_history:
+        ours["random search"] = "series-1"
+    panels = search_figures.convergence(report)
+    return [
+        pair(
+            section(
+                "Error by round",
+                "On the validation split, which alone chooses.",
+                picture(figures.error_by_round(report)),
+            ),
+            section(
+                "Validation over training",
+                "Each stage of training on its own line.",
+                picture(figures.training(report)),
+            ),
+        ),
+        section(
+            "Search",
+            f"Best {objective} so far against evaluations, in every round.{_effort(report)}",
+            keys(ours) if panels else "",
+            picture(panels, "panels"),
+        ),
+        pair(
+            section(
+                "Sensitivity",
+                "Only one layer pruned at a time, no tuning. Dots: upper bounds of the search.",
+                picture(search_figures.sensitivity(report)),
+            ),
+            section(
+                "Allocations at equal budget",
+                "Loss of each one's layer-wise counts before tuning, over the search's where there was one.",
+                picture(figures.baselines(report)),
+            ),
+        ),
+        pair(
+            section(
+                "Returned connections",
+                "Kept connections that had been pruned before the round's tuning.",
+                picture(figures.returned(report)),
+            ),
+            section(
+                "Whole pipeline by allocator",
+                "Final errors, a dot a seed, the bar at the mean.",
+                picture(figures.outcomes(report)),
+            ),
+        ),
+    ]
+
+
+def _effort(report: Report) -> str:
+    search = report.search
+    if search is None:
+        return ""
+    generations = f" over {search.generations} generations" if search.generations else ""
+    return f" {search.evaluations:,} evaluations a round, population {search.population}{generations}."
+
+
+def baseline_table(report: Report) -> Html:
+    """Losses of every allocation by round, the lowest marked."""
+    losses, rounds = report.baselines.losses, report.rounds
+    rows = []
+    for index, entry in enumerate(rounds if losses else ()):
+        values = [row[index] if index < len(row) else None for row in losses.values()]
+        known = [value for value in values if value is not None]
+        cells = [
+            Cell(wording.loss(value), "best" if known and value == min(known) else "") for value in values
+        ]
+        rows.append((f"round {entry.round}", wording.count(entry.kept), *cells))
+    head = ("", "kept", *(wording.allocator(name) for name in losses))
+    return section(
+        "Loss by allocation",
+        "The lowest of each round stands out. Same budget, no tuning.",
+        table(head, rows),
+    )
+
+
+def outcome_table(report: Report) -> Html:
+    """Final errors of every allocator over the seeds."""
+    head = ("allocator", "seeds", "mean", "spread", "least", "most")
+    rows = [(wording.allocator(o.allocator), o.seeds, *o.worded) for o in wording.outcome_rows(report)]
+    return section(
+        "Allocators, whole pipeline",
+        f"Final {report.measure} with the same tuning and seeds; spread is the standard deviation.",
+        table(head, rows),
+    )

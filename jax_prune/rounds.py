@@ -1,0 +1,265 @@
+"""The verbs of one round of pruning: ask (rank), sweep (bound), find (search), tune."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_prune import evosearch, learning, progress
+from jax_prune.errors import BadInput
+from jax_prune.evosearch import MaskedLoss
+from jax_prune.learning import ExampleFunction, Recovery
+from jax_prune.pruning import allocations, recovery, scores
+from jax_prune.pruning import groups as grouping
+from jax_prune.pruning import masks as masking
+from jax_prune.stages import Stage, Stages
+from jax_prune.types import Array, Batch, Bounds, Group, Masks, Net, Tree
+
+if TYPE_CHECKING:
+    from jax_prune.compress import Plan
+
+SWEEP = np.array([*np.linspace(0.0, 0.9, 7), 0.95, 0.97, 0.985, 0.995], np.float32)
+GAMMA = 1e-3  # hysteresis: a layer's masks change with probability 1 / (1 + GAMMA * step)
+STATIC = ("uniform", "erk", "lamp", "global", "score")
+SEARCHED = ("de", "random")
+
+
+class Lesson(NamedTuple):
+    """What tuning learns from: training data, its loss (with a teacher's outputs where distilled), validation."""
+
+    data: Batch
+    loss: ExampleFunction
+    plain: Batch
+    plain_loss: ExampleFunction
+    validation: Batch
+    metric: ExampleFunction
+
+    @classmethod
+    def of(
+        cls,
+        net: Net,
+        train: Batch,
+        validation: Batch,
+        plan: Plan,
+        loss: ExampleFunction,
+        metric: ExampleFunction,
+    ) -> Lesson:
+        train, validation = jax.device_put(train), jax.device_put(validation)
+        if not plan.distillation:
+            return cls(train, loss, train, loss, validation, metric)
+        taught = learning.with_teacher(train, learning.outputs_of(net, train))
+        distilled = learning.Distillation(loss, plan.distillation, plan.temperature)
+        return cls(taught, distilled, train, loss, validation, metric)
+
+
+class Question(NamedTuple):
+    """One round's question: the net as it is, who ranks where, within which box, at which budget."""
+
+    masked: MaskedLoss
+    scores: tuple[Array, ...]  # float32 [n_g]
+    bounds: Bounds  # of the ratios
+    budget: int | None
+    reference: float  # the trained net's metric on the calibration data
+
+    @property
+    def net(self) -> Net:
+        return self.masked.net
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return self.masked.groups
+
+    def within(self, sensitivity: Stage) -> Question:
+        """The same question inside the box that the sweeps gave."""
+        return self._replace(bounds=Bounds(sensitivity.arrays["lower"], sensitivity.arrays["upper"]))
+
+
+def ask(
+    key: Array,
+    net: Net,
+    groups: tuple[Group, ...],
+    before: np.ndarray,
+    sample: Batch,
+    lesson: Lesson,
+    plan: Plan,
+    budget: int | None,
+    reference: float,
+) -> Question:
+    """Ranks the entries of every group, once a round; a group may not grow beyond ``before`` int [G]."""
+    score = _scores(key, net, groups, lesson, plan.score)
+    allowed = grouping.bounds(groups, plan.rules)
+    lower = np.maximum(allowed.lower, (1 - before / grouping.sizes(groups)).astype(np.float32))
+    box = Bounds(lower, np.maximum(lower, allowed.upper))
+    masked = evosearch.masked_loss(
+        net, groups, masking.ranks(score), sample, lesson.plain_loss, lesson.metric
+    )
+    return Question(masked, score, box, budget, reference)
+
+
+def sweep(question: Question, plan: Plan) -> Stage:
+    """One-layer sweeps, and the box that they leave: curves [G, K], bounds [G]."""
+    found = evosearch.sensitivity.curves(question.masked, SWEEP)
+    sizes = question.masked.sizes
+    if question.budget is not None:
+        evosearch.budget_loss(question.masked, question.budget, question.bounds)  # says whether it can be met
+    box = evosearch.sensitivity.bounds(found, plan.sensitivity, question.bounds, sizes, question.budget)
+    arrays = {"ratios": found.ratios, "loss": found.loss, "metric": found.metric}
+    return Stage(arrays | {"lower": box.lower, "upper": box.upper}, {"limit": plan.sensitivity})
+
+
+def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
+    """The round's counts int [G], with every vector and score that evolution and random search saw.
+
+    All allocations are scored at the same budget: the question's, or the one that the tolerance search found.
+    """
+    config = plan.search
+    width = stages("probe", partial(_probe, question, plan)).facts["at_once"]
+    fitness, box = _fitness(question, plan)
+    found, arrays = {}, {}
+    for name, algorithm in (("de", config.algorithm), ("random", "random")):
+        settings = jax.tree_util.Partial(_replaced, config, algorithm, width)()
+        with progress.bar(f"search ({algorithm})", config.generations + 1) as advance:
+            result = evosearch.search(key, settings, box, fitness, progress=advance)
+        found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
+        arrays[name] = {
+            "vectors": result.info.vectors,
+            "value": result.info.score.value,
+            "violation": result.info.score.violation,
+            "accepted": result.info.accepted,
+        }
+    budget = int(found["de"].sum()) if question.budget is None else question.budget
+    found |= _static(question, budget)
+    losses = _losses(question.masked, {name: kept for name, kept in found.items() if kept is not None})
+    if found.get(plan.allocation) is None:
+        raise BadInput(f"unknown allocation '{plan.allocation}': known are {', '.join((*SEARCHED, *STATIC))}")
+    kept = found[plan.allocation]
+    facts = {
+        "losses": losses,
+        "budget": budget,
+        "allocations": {n: [int(k) for k in v] for n, v in found.items()},
+    }
+    return Stage({"kept": kept.astype(np.int64), **arrays}, facts)
+
+
+def tune(
+    key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan: Plan, steps: int, name: str
+) -> Stage:
+    """Masks the net and trains what is left; removed connections may return until the masks freeze."""
+    net, groups = question.net, question.groups
+    before = masking.from_kept(net.params, groups, question.masked.ranks, jnp.asarray(kept))
+    net = net.replace(params=masking.apply(net.params, before))
+    (metric_before,) = learning.evaluate(net, lesson.validation, lesson.metric)
+    trained = learning.train(
+        key,
+        net,
+        lesson.data,
+        plan.recipe,
+        loss=lesson.loss,
+        steps=steps,
+        masks=before,
+        recovery=_recovery(plan, net.params, groups, jnp.asarray(kept)),
+        title=f"{name.replace('_', ' ')}: tune",
+    )
+    (metric_after,) = learning.evaluate(trained.net, lesson.validation, lesson.metric)
+    return Stage(
+        {"params": trained.net.params, "state": trained.net.state, "masks": trained.masks},
+        {
+            "validation_before": metric_before,
+            "validation": metric_after,
+            "losses": [float(value) for value in trained.losses],
+            "returned": [int(count) for count in recovery.returned(before, trained.masks, groups)],
+            "steps": learning.chunks_of(steps) * learning.CHUNK,
+        },
+    )
+
+
+def _replaced(config: evosearch.Config, algorithm: str, width: int) -> evosearch.Config:
+    import dataclasses
+
+    return dataclasses.replace(config, algorithm=algorithm, at_once=width)
+
+
+def _scores(key: Array, net: Net, groups: tuple[Group, ...], lesson: Lesson, kind: str) -> tuple[Array, ...]:
+    if kind == "magnitude":
+        return scores.magnitude(net.params, groups)
+    if kind == "random":
+        return scores.random(key, groups)
+    if kind not in ("fisher", "taylor"):
+        raise BadInput(f"unknown score '{kind}': known are fisher, magnitude, taylor, random")
+    moments = learning.moments(key, net, lesson.plain, lesson.plain_loss)
+    if kind == "taylor":
+        return scores.taylor(net.params, moments.mean, groups)
+    return scores.fisher(net.params, moments.square, groups)
+
+
+def _fitness(question: Question, plan: Plan) -> tuple[Any, Bounds]:
+    """The fitness that the search minimises, and the box of its genomes."""
+    if question.budget is None:
+        assert plan.tolerance is not None
+        return evosearch.tolerance(question.masked, question.reference, plan.tolerance), question.bounds
+    fitness = evosearch.budget_loss(question.masked, question.budget, question.bounds)
+    return fitness, evosearch.genome_box(question.masked.sizes, question.bounds)
+
+
+def _probe(question: Question, plan: Plan) -> Stage:
+    fitness, box = _fitness(question, plan)
+    genomes = jnp.broadcast_to(jnp.asarray(box.upper), (plan.search.population, len(question.groups)))
+    timings = evosearch.probe.measure(fitness, genomes, memory_limit=plan.memory)
+    return Stage(
+        {}, {"at_once": evosearch.probe.fastest(timings), "timings": [list(timing) for timing in timings]}
+    )
+
+
+def _static(question: Question, budget: int) -> dict[str, np.ndarray]:
+    """Counts of the allocations that need no search."""
+    net, groups, sizes = question.net, question.groups, grouping.sizes(question.groups)
+    lower, upper = evosearch.objectives.kept_range(question.masked.sizes, question.bounds)
+    lower = np.maximum(lower, 1)
+    magnitudes = scores.magnitude(net.params, groups)
+    return {
+        "uniform": allocations.uniform(lower, upper, sizes, budget),
+        "erk": allocations.erk(net.params, groups, lower, upper, budget),
+        "lamp": allocations.lamp(net.params, groups, lower, upper, budget),
+        "global": allocations.global_magnitude(magnitudes, lower, upper, budget),
+        "score": allocations.global_magnitude(question.scores, lower, upper, budget),
+    }
+
+
+def _losses(masked: MaskedLoss, found: dict[str, np.ndarray]) -> dict[str, float]:
+    means = _means(masked, jnp.asarray(np.stack(list(found.values())), jnp.int32))
+    return {name: float(loss) for name, loss in zip(found, means.loss, strict=True)}
+
+
+@jax.jit
+def _means(masked: MaskedLoss, kept: Array) -> evosearch.Means:
+    return evosearch.lift(masked, kept, 1)
+
+
+def _recovery(plan: Plan, params: Tree, groups: tuple[Group, ...], kept: Array) -> Recovery | None:
+    if plan.recovery == "none":
+        return None
+    thresholds = recovery.thresholds(params, groups, kept)
+
+    def choose(params: Tree, square: Tree) -> Masks:
+        return _choose(groups, plan.score, params, square, kept)
+
+    def update(key: Array, step: int, params: Tree, square: Tree, masks: Masks) -> Masks:
+        if plan.recovery == "topk":
+            return choose(params, square)
+        probability = 1 / (1 + GAMMA * step)
+        return recovery.hysteresis(key, params, masks, groups, thresholds, jnp.float32(probability))
+
+    if plan.recovery not in ("topk", "hysteresis"):
+        raise BadInput(f"unknown recovery '{plan.recovery}': known are topk, hysteresis, none")
+    return Recovery(update, choose, plan.recovery_until, plan.recovery_rate)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _choose(groups: tuple[Group, ...], score: str, params: Tree, square: Tree, kept: Array) -> Masks:
+    by_slope = score in ("fisher", "taylor")
+    values = scores.fisher(params, square, groups) if by_slope else scores.magnitude(params, groups)
+    return recovery.reselect(params, values, groups, kept)

@@ -1,0 +1,107 @@
+"""A run as stages on disk: each computed once, saved whole or not at all, read back when present."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jax_prune import storage
+from jax_prune.errors import BadInput
+from jax_prune.types import Array, Tree
+
+
+class Stage(NamedTuple):
+    """What a stage gives: ``arrays``, nested dicts of NumPy arrays, and ``facts``, JSON values."""
+
+    arrays: Tree
+    facts: dict[str, Any]
+
+
+class Stages:
+    """The stages of one run under ``folder``, or in memory only where ``folder`` is None.
+
+    A killed run that is started again finds its finished stages and goes on with the next. Each stage
+    file carries a digest, so a truncated or altered one is refused rather than used.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, config: dict[str, Any]):
+        """Claims ``folder`` for ``config``; raises BadInput where it holds a run of another config."""
+        self.folder = None if folder is None else Path(folder)
+        self.seconds: dict[str, float] = {}
+        if self.folder is not None:
+            _claim(self.folder, json.loads(json.dumps(config)))
+
+    def within(self, name: str) -> Stages:
+        """Stages of the same run under the folder ``name``; their seconds are counted here too."""
+        inner = Stages(None, {})
+        inner.folder = None if self.folder is None else self.folder / name
+        return inner
+
+    def __call__(self, name: str, compute: Callable[[], Stage]) -> Stage:
+        """The stage called ``name``, such as ``round_1/search``: read if present, else computed and saved."""
+        path = None if self.folder is None else self.folder / f"{name}.safetensors"
+        if path is not None and path.exists():
+            flat, facts = storage.load_arrays(path)
+            self.seconds[name] = facts.pop("seconds")
+            return Stage(storage.unflatten_paths(flat), facts)
+        start = time.perf_counter()
+        arrays, facts = compute()
+        arrays = jax.tree.map(np.asarray, arrays)
+        facts = json.loads(json.dumps(facts))
+        self.seconds[name] = time.perf_counter() - start
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            storage.save_arrays(path, storage.flatten_paths(arrays), facts | {"seconds": self.seconds[name]})
+        return Stage(arrays, facts)
+
+
+def stage_key(key: Array, name: str) -> Array:
+    """The stage's own random key: ``fold_in`` of the CRC-32 of its UTF-8 name."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds ``folder`` for this process alone; raises BadInput where another run is at work in it."""
+    import fcntl
+
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handle = open(Path(folder) / ".lock", "w")  # noqa: SIM115 - held for as long as the run
+    except OSError as error:
+        raise BadInput(f"cannot write to --workdir {folder}: {error.strerror}; choose another") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadInput(
+                f"another run is at work in {folder}; wait for it or choose another --workdir"
+            ) from error
+        yield
+
+
+def _claim(folder: Path, config: dict[str, Any]) -> None:
+    path = folder / "config.json"
+    if not path.exists():
+        storage.write_json(path, config)
+        return
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); choose another --workdir") from error
+    changed = [name for name in sorted(config | before) if config.get(name) != before.get(name)]
+    if changed:
+        name = changed[0]
+        raise BadInput(
+            f"{folder} holds a run with {name}={before.get(name)!r}, not {config.get(name)!r}; "
+            "choose another --workdir or the same settings"
+        )

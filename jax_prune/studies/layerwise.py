@@ -1,0 +1,105 @@
+"""Layer-wise weight pruning by differential evolution (after Wu et al., Sensors 2021, 21(3):880).
+
+Idea: layers differ in how much they can lose. Each round ranks the weights, sweeps every layer alone
+(sensitivity), evolves the layers' ratios on training data, removes the weakest connections, and tunes the net
+while removed connections may return. The paper's DE and schedule settings could not be read; all settings here are
+ours, chosen on the validation split.
+
+Source: doi 10.3390/s21030880; recovery after Guo et al. 2016 (DNS) and Li et al. 2018 (OLMP).
+Command: jax-prune layerwise --workdir=W [--config.net=lenet5] [--preset=record|compare] [--smoke]
+Cost and measured results: see README.md and docs/results/, where every figure has its report.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
+
+from jax_prune.errors import BadInput
+
+if TYPE_CHECKING:
+    from jax_prune.report import Report
+
+
+def option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every setting of the study; each is a flag ``--config.NAME``."""
+
+    net: str = option("lenet300", "lenet300, lenet5, or package.module:factory giving a Net or nnx.Module")
+    dataset: str = option("mnist", "mnist (embedded), or a name prepared with 'jax-prune data prepare'")
+    data_dir: str | None = option(None, "where prepared data sets lie; default: TFDS's own folder")
+    seed: int = option(0, "seed of everything random")
+    trained: bool = option(False, "the factory's net is trained already: skip dense training")
+    rules: str = option(
+        "", "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs'"
+    )
+
+    compression: float = option(42.0, "target: prunable entries / kept ones; with biases in both")
+    tolerance: float | None = option(
+        None,
+        "instead of a target: highest compression whose accuracy on calibration data is at most this below dense",
+    )
+    rounds: int = option(6, "rounds of search, pruning and tuning")
+    front: float = option(2.0, "above 1: early rounds prune more, late ones less")
+    score: str = option(
+        "fisher", "what ranks weights: fisher (|w| sqrt(E g^2)), magnitude, taylor (|w g|) or random"
+    )
+    biases: bool = option(True, "prune biases together with their layer's weights")
+    allocation: str = option(
+        "de", "who sets the ratios: de, random, uniform, erk, lamp, global (magnitude) or score"
+    )
+    compare: str = option("", "comma-separated allocations to carry through the whole pipeline as well")
+
+    algorithm: str = option("rand1bin", "evolution: rand1bin, best1bin or currenttobest1bin")
+    population: int = option(20, "candidates of a generation")
+    generations: int = option(14, "generations of a round's search, beside the initial one")
+    calibration: int = option(2000, "training examples on which candidates are compared")
+    sensitivity: float = option(1.0, "loss increase at which a layer's own sweep ends its search box")
+    memory: float = option(2.0, "memory that candidates may take at once, GiB")
+
+    dense_steps: int = option(6500, "steps of dense training before pruning; steps come in whole hundreds")
+    round_steps: int = option(2000, "steps of tuning in each round")
+    final_steps: int = option(6000, "steps of tuning in the last round")
+    batch_size: int = option(128, "examples of a training step")
+    optimizer: str = option("adam", "adam or sgd (Nesterov momentum 0.9)")
+    dense_rate: float = option(2e-3, "peak learning rate of dense training")
+    tune_rate: float = option(5e-3, "peak learning rate of each round's tuning")
+    weight_decay: float = option(0.0, "decoupled weight decay of all training")
+    shift: int = option(0, "random shifts of half of the training images, pixels each way")
+    distillation: float = option(0.7, "weight of the dense net's soft targets in the tuning loss, 0 to 1")
+    temperature: float = option(2.0, "temperature of the soft targets")
+
+    recovery: str = option(
+        "topk", "how removed connections may return while tuning: topk, hysteresis or none"
+    )
+    recovery_until: float = option(0.6, "share of a round's tuning after which its masks are final")
+    recovery_rate: float = option(0.01, "gradient step length of removed weights while they may return")
+
+    @classmethod
+    def preset(cls, net: str = "lenet300", preset: str = "default") -> Config:
+        """The settings for a net and a preset: default, record or compare. Raises BadInput if unknown."""
+        from jax_prune.studies.layerwise_presets import PRESETS
+
+        family = net if net in PRESETS else "lenet300"
+        if preset not in PRESETS[family]:
+            raise BadInput(f"unknown preset '{preset}': known are {', '.join(PRESETS[family])}")
+        return dataclasses.replace(cls(net=net), **PRESETS[family][preset])
+
+    def smoke(self) -> Config:
+        """The same run in seconds: every stage, tiny sizes, meaningless accuracy."""
+        return dataclasses.replace(
+            self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2,
+            calibration=200, dense_steps=200, round_steps=100, final_steps=100, compare="",
+        )  # fmt: skip
+
+
+def run(config: Config, workdir: str) -> Report:
+    """Runs or resumes the study in ``workdir`` and writes report.json, report.html, report.md and model.jaxprune."""
+    from jax_prune.studies import layerwise_run
+
+    return layerwise_run.run(config, workdir)

@@ -1,0 +1,215 @@
+"""What a finished ``layerwise`` run writes: the packed net, search_history.csv and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jax_prune import datasets, storage
+from jax_prune import report as reporting
+from jax_prune.compress import Compressed, Round
+from jax_prune.deploy import packed
+from jax_prune.pruning import costs
+from jax_prune.stages import Stage, Stages
+from jax_prune.studies.layerwise import Config
+from jax_prune.types import Net
+
+MODEL = "model.jaxprune"
+HISTORY = "search_history.csv"
+MACS_NOTE = "kept weights' products an example; dense hardware still does them all"
+TITLES = {"lenet300": "LeNet-300-100", "lenet5": "LeNet-5"}
+
+
+def write(
+    config: Config,
+    folder: Path,
+    dense: Net,
+    compressed: Compressed,
+    errors: dict[str, Any],
+    stages: Stages,
+    splits: datasets.Splits,
+) -> reporting.Report:
+    """Writes model.jaxprune, search_history.csv, report.json, report.md and report.html into ``folder``."""
+    example = jnp.asarray(splits.validation.x[:1])
+    size = packed.write_packed(
+        folder / MODEL, {"net": config.net, "dataset": config.dataset}, compressed.net.params, compressed.net.state,
+        compressed.masks, {"seed": config.seed, "error": errors["pruned"]["test"]},
+    )  # fmt: skip
+    write_history(folder / HISTORY, compressed)
+    report = build(config, dense, compressed, errors, stages, example, size)
+    reporting.write(report, folder)
+    return report
+
+
+def build(
+    config: Config,
+    dense: Net,
+    compressed: Compressed,
+    errors: dict[str, Any],
+    stages: Stages,
+    example: Any,
+    packed_bytes: int,
+) -> reporting.Report:
+    """The report of a finished run, from its stages and errors (``studies.layerwise_run.measure``)."""
+    counted = costs.parameters(compressed.net.params, compressed.masks)
+    dense_steps = 0 if config.trained else config.dense_steps
+    tuned_steps = sum(entry.tuned.facts["steps"] for entry in compressed.rounds)
+    everything = reporting.Side(
+        params=counted.all_total,
+        weights=counted.weights_total,
+        macs=sum(costs.macs(dense, example).values()),
+        macs_note="every weight's products an example",
+        bytes=4 * counted.all_total,
+        bytes_note="float32 in memory",
+    )
+    pruned = reporting.Side(
+        error=errors["pruned"]["test"],
+        validation_error=errors["pruned"]["validation"],
+        params=counted.all_kept,
+        weights=counted.weights_kept,
+        macs=costs.kept_macs(dense, compressed.masks, example),
+        macs_note=MACS_NOTE,
+        bytes=packed_bytes,
+        bytes_note=f"{MODEL} on disk",
+        steps=dense_steps + tuned_steps,
+    )
+    rounds = tuple(_round(entry) for entry in compressed.rounds)
+    return reporting.Report(
+        study="layerwise",
+        title=f"{TITLES.get(config.net, config.net)} on {config.dataset}: layer-wise pruning by differential evolution",
+        dataset=config.dataset,
+        seed=config.seed,
+        dense=_side(everything, errors["reference"], dense_steps + tuned_steps),
+        start=None if config.trained else _side(everything, errors["dense"], dense_steps),
+        pruned=pruned,
+        compression=reporting.Compression(
+            weights=counted.weights_total / counted.weights_kept, all=counted.all_total / counted.all_kept
+        ),
+        layers=tuple(
+            reporting.Layer(group.name, group.size, int(kept), float(ratio))
+            for group, kept, ratio in zip(compressed.groups, compressed.kept, compressed.ratios, strict=True)
+        ),
+        rounds=rounds,
+        history=_training(config, compressed, stages),
+        search=_search(config, compressed),
+        baselines=reporting.Baselines.of(rounds, _outcomes(config, errors)),
+        command=_command(config),
+        config=dataclasses.asdict(config),
+        seconds={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
+        versions=reporting.versions(),
+        files={"packed net": MODEL, "every candidate": HISTORY},
+        notes=_notes(config),
+    )
+
+
+def write_history(path: Path, compressed: Compressed) -> None:
+    """search_history.csv: a row for every vector that evolution or random search evaluated, in order."""
+    names = [group.name for group in compressed.groups]
+    lines = ["round,search,generation,candidate,accepted,value,violation," + ",".join(names)]
+    for entry in compressed.rounds:
+        for search in ("de", "random"):
+            seen = entry.search.arrays[search]
+            for generation, candidate in np.ndindex(seen["value"].shape):
+                at = (generation, candidate)
+                values = [
+                    int(seen["accepted"][at]),
+                    seen["value"][at],
+                    seen["violation"][at],
+                    *seen["vectors"][at],
+                ]
+                lines.append(",".join(map(str, [entry.number, search, generation, candidate, *values])))
+    storage.write_text(path, "\n".join(lines) + "\n")
+
+
+def _side(everything: reporting.Side, errors: dict[str, float], steps: int) -> reporting.Side:
+    return dataclasses.replace(
+        everything, error=errors["test"], validation_error=errors["validation"], steps=steps
+    )
+
+
+def _round(entry: Round) -> reporting.Round:
+    facts, losses = entry.tuned.facts, dict(entry.search.facts["losses"])
+    return reporting.Round(
+        round=entry.number,
+        target=entry.budget,
+        kept=int(entry.kept.sum()),
+        validation_error_before_tuning=1 - facts["validation_before"],
+        validation_error=1 - facts["validation"],
+        search_loss=losses.pop("de"),
+        baselines=losses,
+        returned=tuple(facts["returned"]),
+        layers_kept=tuple(int(count) for count in entry.kept),
+    )
+
+
+def _search(config: Config, compressed: Compressed) -> reporting.Search:
+    last = compressed.rounds[-1].sensitivity
+    return reporting.Search(
+        algorithm=config.algorithm,
+        evaluations=config.population * (config.generations + 1),
+        population=config.population,
+        generations=config.generations,
+        objective="loss" if config.tolerance is None else "kept fraction",
+        history=tuple(_best_so_far(entry.search, "de") for entry in compressed.rounds),
+        random_history=tuple(_best_so_far(entry.search, "random") for entry in compressed.rounds),
+        sensitivity=reporting.Sensitivity(
+            ratios=tuple(map(float, last.arrays["ratios"])),
+            loss=tuple(tuple(map(float, row)) for row in last.arrays["loss"]),
+            bounds=reporting.Limits(
+                tuple(map(float, last.arrays["lower"])), tuple(map(float, last.arrays["upper"]))
+            ),
+            limit=last.facts["limit"],
+        ),
+    )
+
+
+def _best_so_far(search: Stage, name: str) -> tuple[float, ...]:
+    """Best feasible value after each evaluation; infinite before the first feasible one."""
+    seen = search.arrays[name]
+    value = np.where(seen["violation"] == 0, seen["value"], np.inf).reshape(-1)
+    return tuple(map(float, np.minimum.accumulate(value)))
+
+
+def _training(config: Config, compressed: Compressed, stages: Stages) -> tuple[reporting.Point, ...]:
+    """Validation after each training: dense, every round, the reference."""
+    points, step = [], 0 if config.trained else config.dense_steps
+    for entry in compressed.rounds:
+        step += entry.tuned.facts["steps"]
+        error = 1 - entry.tuned.facts["validation"]
+        loss = entry.tuned.facts["losses"][-1]
+        points.append(reporting.Point("tune", step, error, round=entry.number, loss=loss))
+    return tuple(points)
+
+
+def _outcomes(config: Config, errors: dict[str, Any]) -> tuple[reporting.Outcome, ...]:
+    names = {name.partition(":")[2]: name for name in errors if name.startswith("allocation:")}
+    if not names:
+        return ()
+    names = {"search" if config.allocation == "de" else config.allocation: "pruned", **names}
+    dense = errors["reference"]["test"]
+    return tuple(
+        reporting.Outcome(who, config.seed, errors[name]["test"], dense) for who, name in names.items()
+    )
+
+
+def _command(config: Config) -> str:
+    preset = type(config).preset(config.net)
+    changed = [
+        f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(preset, f.name)
+    ]
+    values = dataclasses.asdict(config)
+    flags = [f"--config.net={config.net}", *(f"--config.{name}={values[name]}" for name in changed)]
+    return " ".join(["jax-prune layerwise --workdir=W", *flags])
+
+
+def _notes(config: Config) -> tuple[str, ...]:
+    notes = ["Method after Wu et al. 2021 (Sensors 21(3):880); DE and schedule settings are ours."]
+    if config.shift:
+        notes.append(
+            f"All training, dense and pruned, shifts half of the images by up to {config.shift} pixel(s)."
+        )
+    return tuple(notes)

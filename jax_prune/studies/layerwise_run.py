@@ -1,0 +1,160 @@
+"""How ``layerwise`` runs: data and net in, every stage, the test split once, the report out."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jax_prune import datasets, evosearch, learning, nets
+from jax_prune.compress import Plan, compress
+from jax_prune.errors import BadInput
+from jax_prune.learning import Recipe
+from jax_prune.pruning.groups import Rule
+from jax_prune.report import Report
+from jax_prune.stages import Stage, Stages, locked, stage_key
+from jax_prune.studies import layerwise_report
+from jax_prune.studies.layerwise import Config
+from jax_prune.types import Array, Batch, Net
+
+OPTIMIZERS = {"adam": optax.scale_by_adam, "sgd": partial(optax.trace, decay=0.9, nesterov=True)}
+
+
+def run(config: Config, workdir: str) -> Report:
+    """The whole study; see ``layerwise.run``."""
+    with locked(workdir):
+        stages = Stages(workdir, dataclasses.asdict(config))
+        splits = datasets.load(config.dataset, data_dir=config.data_dir)
+        key = jax.random.key(config.seed)
+        plan = plan_of(config)
+        dense = trained(
+            key, config, nets.build(config.net, config.seed), splits, stages, "dense", config.dense_steps
+        )
+        steps = 0 if config.trained else config.dense_steps + tuning_steps(plan)
+        reference = trained(
+            key, config, nets.build(config.net, config.seed), splits, stages, "reference", steps
+        )
+        compressed = compress(key, dense, splits.train, splits.validation, plan, stages=stages)
+        rivals = {
+            name: compress(
+                key, dense, splits.train, splits.validation, dataclasses.replace(plan, allocation=name),
+                stages=stages.within(f"allocations/{name}"),
+            )
+            for name in filter(None, config.compare.split(","))
+        }  # fmt: skip
+        candidates = {"dense": dense, "reference": reference, "pruned": compressed.net}
+        candidates |= {f"allocation:{name}": rival.net for name, rival in rivals.items()}
+        errors = stages("errors", partial(measure, candidates, splits)).facts
+        return layerwise_report.write(config, Path(workdir), dense, compressed, errors, stages, splits)
+
+
+def plan_of(config: Config) -> Plan:
+    """The compression plan that a config's flags describe. Raises BadInput for rules that do not read."""
+    search = evosearch.Config(config.algorithm, config.population, config.generations, chunk=5)
+    return Plan(
+        compression=config.compression,
+        tolerance=config.tolerance,
+        rounds=config.rounds,
+        front=config.front,
+        round_steps=config.round_steps,
+        final_steps=config.final_steps,
+        score=config.score,
+        biases=config.biases,
+        rules=parse_rules(config.rules),
+        allocation=config.allocation,
+        search=search,
+        calibration=config.calibration,
+        sensitivity=config.sensitivity,
+        memory=int(config.memory * 2**30),
+        recipe=recipe_of(config, config.tune_rate),
+        distillation=config.distillation,
+        temperature=config.temperature,
+        recovery=config.recovery,
+        recovery_until=config.recovery_until,
+        recovery_rate=config.recovery_rate,
+    )
+
+
+def recipe_of(config: Config, rate: float) -> Recipe:
+    """Dense training and tuning share everything but the rate, so that neither wins by its recipe."""
+    if config.optimizer not in OPTIMIZERS:
+        raise BadInput(f"unknown optimizer '{config.optimizer}': known are {', '.join(OPTIMIZERS)}")
+    augment = learning.RandomShift(config.shift) if config.shift else None
+    return Recipe(
+        direction=OPTIMIZERS[config.optimizer],
+        learning_rate=rate,
+        weight_decay=config.weight_decay,
+        batch_size=config.batch_size,
+        augment=augment,
+    )
+
+
+def trained(
+    key: Array, config: Config, net: Net, splits: datasets.Splits, stages: Stages, name: str, steps: int
+) -> Net:
+    """``net`` after ``steps`` of dense training, as the stage ``name``; as it is where it came trained."""
+    if config.trained:
+        return net
+
+    def compute() -> Stage:
+        result = learning.train(
+            stage_key(key, name), net, jax.device_put(splits.train), recipe_of(config, config.dense_rate),
+            loss=learning.cross_entropy, steps=steps, title=f"{name} training",
+        )  # fmt: skip
+        (accuracy,) = learning.evaluate(result.net, splits.validation, learning.correct)
+        facts = {"validation": accuracy, "losses": [float(loss) for loss in result.losses]}
+        facts["steps"] = learning.chunks_of(steps) * learning.CHUNK
+        return Stage({"params": result.net.params, "state": result.net.state}, facts)
+
+    arrays = jax.tree.map(jnp.asarray, stages(name, compute).arrays)
+    return net.replace(params=arrays["params"], state=arrays["state"])
+
+
+def tuning_steps(plan: Plan) -> int:
+    """All training steps of a pruned net after its dense training."""
+    rounds = (plan.rounds - 1) * learning.chunks_of(plan.round_steps) + learning.chunks_of(plan.final_steps)
+    return rounds * learning.CHUNK
+
+
+def measure(candidates: dict[str, Net], splits: datasets.Splits) -> Stage:
+    """Validation and test errors of finished nets: the only reader of the test split, and once a run."""
+    test = splits.test()
+
+    def error(net: Net, batch: Batch) -> float:
+        return 1 - learning.evaluate(net, batch, learning.correct)[0]
+
+    facts: dict[str, Any] = {
+        name: {"validation": error(net, splits.validation), "test": error(net, test)}
+        for name, net in candidates.items()
+    }
+    return Stage({}, facts)
+
+
+def parse_rules(text: str) -> tuple[Rule, ...]:
+    """Rules as the flag writes them: 'PATTERN:frozen', 'PATTERN:lower=0.1,upper=0.9', 'PATTERN:group=NAME'; ';' between."""
+    return tuple(_rule(part.strip()) for part in text.split(";") if part.strip())
+
+
+def _rule(text: str) -> Rule:
+    pattern, colon, settings = text.rpartition(":")
+    fields: dict[str, Any] = {}
+    for setting in settings.split(","):
+        name, _, value = setting.strip().partition("=")
+        try:
+            fields[name] = {"frozen": lambda _: True, "lower": float, "upper": float, "group": str}[name](
+                value
+            )
+        except (KeyError, ValueError):
+            raise BadInput(
+                f"rule '{text}' does not read: write PATTERN:frozen, PATTERN:lower=0.1,upper=0.9 or PATTERN:group=NAME"
+            ) from None
+    if not colon:
+        raise BadInput(
+            f"rule '{text}' has no pattern: write PATTERN:frozen, PATTERN:upper=0.9 or PATTERN:group=NAME"
+        )
+    return Rule(pattern, **fields)

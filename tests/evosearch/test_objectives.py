@@ -1,0 +1,114 @@
+"""Fitness of masked networks against a NumPy oracle; both questions; nothing new recompiles."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jax_prune import evosearch
+from jax_prune.errors import BadInput
+from jax_prune.evosearch import Bounds, Config
+
+SIZES = (84, 104, 36)
+RATIOS = Bounds(np.array([0.0, 0.25, 0.0]), np.array([0.9, 0.95, 0.75]))
+
+
+@pytest.mark.parametrize("chunk", [1000, 70, 33, 1])
+def test_means_are_the_oracles(problem, loss, metric, oracle, chunk):
+    masked = evosearch.masked_loss(*problem, loss, metric, chunk=chunk)
+    assert masked.sizes == SIZES
+    for kept in ([84, 104, 36], [10, 50, 20], [1, 1, 1], [0, 104, 36]):
+        means = jax.jit(lambda masked, kept: masked(kept))(masked, jnp.asarray(kept))
+        np.testing.assert_allclose(means, oracle(problem, kept), rtol=1e-4)
+
+
+@given(genome=st.lists(st.floats(-5, 0, width=32), min_size=3, max_size=3), budget=st.integers(40, 190))
+@settings(max_examples=40, deadline=None)
+def test_budget_is_met_exactly_within_the_bounds(problem, loss, genome, budget):
+    fitness = evosearch.budget_loss(evosearch.masked_loss(*problem, loss), budget, RATIOS)
+    kept = np.asarray(fitness.kept(jnp.asarray(genome, jnp.float32)))
+    least, most = evosearch.objectives.kept_range(SIZES, RATIOS)
+    assert kept.sum() == budget and (kept >= least).all() and (kept <= most).all()
+
+
+def test_allocation_to_genome_and_back(problem, loss, oracle):
+    kept = np.array([30, 60, 22])
+    fitness = evosearch.budget_loss(evosearch.masked_loss(*problem, loss), 112, RATIOS)
+    genome = evosearch.genome_of(kept, SIZES)
+    box = evosearch.genome_box(SIZES, RATIOS)
+    assert (genome >= box.lower).all() and (genome <= box.upper).all()
+    assert np.abs(np.asarray(fitness.kept(jnp.asarray(genome))) - kept).max() <= 1
+    score = fitness(jnp.asarray(genome))
+    np.testing.assert_allclose(score.value, oracle(problem, fitness.kept(jnp.asarray(genome)))[0], rtol=1e-4)
+    assert score.violation == 0
+
+
+def test_tolerance_counts_and_constrains(problem, loss, metric, oracle):
+    masked = evosearch.masked_loss(*problem, loss, metric)
+    fitness = evosearch.tolerance(masked, reference=1.0, allowed=0.25)
+    for ratios in ([0, 0, 0], [0.5, 0.25, 0.5], [0.875, 0.75, 0.75]):
+        kept = [size - int(ratio * size) for ratio, size in zip(ratios, SIZES, strict=True)]
+        value, violation = fitness(jnp.asarray(ratios, jnp.float32))
+        np.testing.assert_allclose(value, sum(kept) / sum(SIZES), rtol=1e-6)
+        np.testing.assert_allclose(violation, max(0.0, 0.75 - oracle(problem, kept)[1]), atol=2e-6)
+
+
+def test_tolerance_allows_exactly_what_it_says(problem, loss):
+    def half(outputs, batch):
+        return (jnp.arange(len(outputs)) % 2).astype(jnp.float32)
+
+    masked = evosearch.masked_loss(*problem, loss, half)
+    assert evosearch.tolerance(masked, 0.7, 0.2)(jnp.zeros(3)).violation == 0
+    assert evosearch.tolerance(masked, 0.7, 0.19)(jnp.zeros(3)).violation > 0.009
+
+
+def test_search_for_compression_ends_feasible(problem, loss, metric, oracle):
+    masked = evosearch.masked_loss(*problem, loss, metric)
+    fitness = evosearch.tolerance(masked, 1.0, 0.25)
+    result = evosearch.search(jax.random.key(0), Config(at_once=24), RATIOS, fitness)
+    kept = np.asarray(fitness.kept(jnp.asarray(result.best)))
+    assert result.score.violation == 0 and oracle(problem, kept)[1] >= 0.75 - 2e-6
+    np.testing.assert_allclose(result.score.value, kept.sum() / sum(SIZES), rtol=1e-6)
+    assert result.score.value < 1
+
+
+def test_rounds_with_new_weights_ranks_data_budgets_and_bounds_are_one_program(make, loss):
+    traces = []
+
+    def counted(outputs, batch):
+        traces.append(1)
+        return loss(outputs, batch)
+
+    config = Config(population=6, generations=3, at_once=2, chunk=2)
+    before = evosearch.compilations()
+    for seed, budget in ((0, 100), (1, np.int64(60)), (2, 150), (3, jnp.int32(77))):
+        masked = evosearch.masked_loss(*make(seed), counted)
+        ratios = Bounds(RATIOS.lower, RATIOS.upper - seed / 100)
+        fitness = evosearch.budget_loss(masked, int(budget), ratios)
+        evosearch.search(jax.random.key(seed), config, evosearch.genome_box(SIZES, ratios), fitness)
+    assert len(traces) == 1 and evosearch.compilations() == before + 1
+
+
+def test_bad_input(problem, loss, metric):
+    masked = evosearch.masked_loss(*problem, loss)
+    with pytest.raises(BadInput, match="budget 3 cannot be met: the bounds allow"):
+        evosearch.budget_loss(masked, 3, RATIOS)
+    with pytest.raises(BadInput, match="budget 300 cannot be met"):
+        evosearch.budget_loss(masked, 300, RATIOS)
+    with pytest.raises(BadInput, match="crossed"):
+        evosearch.budget_loss(masked, 100, Bounds(np.ones(3), np.zeros(3)))
+    with pytest.raises(BadInput, match="3 pairs in"):
+        evosearch.budget_loss(masked, 100, Bounds(np.zeros(3), np.full(3, 1.5)))
+    with pytest.raises(BadInput, match="needs a metric"):
+        evosearch.tolerance(masked, 1.0, 0.1)
+    with pytest.raises(BadInput, match="tolerance -0.1"):
+        evosearch.tolerance(evosearch.masked_loss(*problem, loss, metric), 1.0, -0.1)
+    with pytest.raises(BadInput, match="ranks"):
+        evosearch.masked_loss(problem.net, problem.groups, problem.ranks[:2], problem.batch, loss)
+    with pytest.raises(BadInput, match="leading lengths"):
+        empty = jax.tree.map(lambda leaf: leaf[:0], problem.batch)
+        evosearch.masked_loss(problem.net, problem.groups, problem.ranks, empty, loss)

@@ -1,0 +1,168 @@
+"""A report like the one of LeNet-300-100 at 42x in six rounds: numbers of a believable size, seeded."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jax_prune.report import (
+    Baselines,
+    Compression,
+    Layer,
+    Limits,
+    Outcome,
+    Point,
+    Report,
+    Round,
+    Search,
+    Sensitivity,
+    Side,
+)
+
+SIZES = {"ip1": 784 * 300 + 300, "ip2": 300 * 100 + 100, "ip3": 100 * 10 + 10}
+TARGETS = (142_900, 76_500, 41_000, 21_900, 11_750, 6_347)
+KEPT = ((113_100, 28_830, 970), (53_600, 22_010, 890), (26_300, 13_920, 780),
+        (13_420, 7_830, 650), (7_200, 4_060, 490), (4_012, 1_977, 358))  # fmt: skip
+DRAW = np.random.default_rng(0)
+
+
+def best_so_far(start: float, end: float, evaluations: int = 384, rate: float = 60.0) -> tuple[float, ...]:
+    falling = end + (start - end) * np.exp(-np.arange(evaluations) / rate) * DRAW.uniform(
+        0.9, 1.2, evaluations
+    )
+    return tuple(np.minimum.accumulate(falling).tolist())
+
+
+def make_round(index: int) -> Round:
+    loss, names = 0.004 * 2.1**index, ("uniform", "erk", "lamp", "global", "random")
+    factors = (1.9 + index / 3, 1.35, 1.12, 1.6 + index / 2, 1.05)
+    return Round(
+        round=index + 1,
+        target=TARGETS[index],
+        kept=TARGETS[index],
+        validation_error_before_tuning=0.0172 * 1.28 ** (index + 1),
+        validation_error=(0.0166, 0.0160, 0.0158, 0.0164, 0.0166, 0.0178)[index],
+        baselines={name: loss * factor for name, factor in zip(names, factors, strict=True)},
+        search_loss=loss,
+        returned=tuple(
+            int(kept * rate / (index + 1.5))
+            for kept, rate in zip(KEPT[index], (0.06, 0.04, 0.01), strict=True)
+        ),
+        layers_kept=KEPT[index],
+    )
+
+
+def make_search() -> Search:
+    ends = [0.004 * 2.1**index for index in range(6)]
+    ratios = tuple(np.linspace(0, 0.99, 34).tolist())
+    loss = tuple(tuple((0.003 + scale * np.array(ratios) ** power).tolist())
+                 for scale, power in ((0.8, 30), (0.5, 14), (2.1, 6)))  # fmt: skip
+    return Search(
+        algorithm="rand1bin",
+        evaluations=384,
+        population=24,
+        generations=15,
+        history=tuple(best_so_far(9 * end, end) for end in ends),
+        random_history=tuple(best_so_far(9 * end, 1.05 * end, rate=140.0) for end in ends),
+        sensitivity=Sensitivity(ratios, loss, Limits((0.0, 0.0, 0.0), (0.97, 0.95, 0.7)), 0.1),
+    )
+
+
+def make_history() -> tuple[Point, ...]:
+    dense = [Point("dense", 430 * e, 0.055 * 0.8**e + 0.0168, epoch=float(e)) for e in range(1, 13)]
+    tune = [
+        Point("tune", 430 * e, 0.0158 + 0.002 * r * 0.6**e, float(e), r)
+        for r in range(1, 7)
+        for e in range(1, 7)
+    ]
+    reference = [Point("reference", 430 * e, 0.055 * 0.85**e + 0.0162, float(e)) for e in range(1, 49)]
+    return (*dense, *tune, *reference)
+
+
+def make_outcomes() -> tuple[Outcome, ...]:
+    means = {
+        "search": 0.0172,
+        "lamp": 0.0179,
+        "erk": 0.0188,
+        "uniform": 0.0223,
+        "global": 0.0196,
+        "random": 0.0174,
+    }
+    return tuple(Outcome(name, seed, error + float(DRAW.normal(0, 0.0005)), 0.0176)
+                 for name, error in means.items() for seed in range(5))  # fmt: skip
+
+
+def make_example() -> Report:
+    rounds = tuple(make_round(index) for index in range(6))
+    kept = KEPT[-1]
+    layers = tuple(Layer(n, s, k, 1 - k / s) for (n, s), k in zip(SIZES.items(), kept, strict=True))
+    return Report(
+        study="layerwise",
+        title="LeNet-300-100 on MNIST, layer-wise differential evolution",
+        dataset="mnist",
+        seed=0,
+        dense=Side(0.0171, 0.0168, 266_610, 266_200, 266_200, "every product", 1_066_440, "float32", 24_940),
+        pruned=Side(
+            0.0173,
+            0.0178,
+            sum(kept),
+            6_197,
+            6_197,
+            "products of kept weights",
+            31_870,
+            "packed, delta-coded, zstd",
+            24_940,
+        ),  # fmt: skip
+        start=Side(0.0178, 0.0174, 266_610, steps=5_160),
+        compression=Compression(42.96, 42.0),
+        layers=layers,
+        rounds=rounds,
+        history=make_history(),
+        search=make_search(),
+        baselines=Baselines.of(rounds, make_outcomes()),
+        command="python -m jax_prune layerwise --workdir=runs/lenet300 --config.net=lenet300 --config.seed=0",
+        config={"net": "lenet300", "compression": 42.0, "rounds": 6, "tolerance": None, "rules": ["ip3/.*"]},
+        seconds={"dense": 31.2, "reference": 58.1, "search": 74.9, "tune": 81.0, "deploy": 1.1},
+        versions={
+            "jax": "0.10.2",
+            "jaxlib": "0.10.2",
+            "flax": "0.12.8",
+            "python": "3.11.7",
+            "machine": "AMD EPYC",
+        },
+        files={"packed model": "model.safetensors.zst", "every vector and score": "search_history.csv"},
+    )
+
+
+@pytest.fixture(scope="session")
+def example() -> Report:
+    return make_example()
+
+
+@pytest.fixture(scope="session")
+def bare(example: Report) -> Report:
+    """Library use with a metric of the user's own: no search, no rounds, no test split."""
+    return Report(
+        study="library",
+        title="",
+        dataset="arrays",
+        seed=1,
+        dense=Side(validation_error=0.381, params=1000),
+        pruned=Side(validation_error=0.392, params=100),
+        compression=Compression(),
+        layers=(Layer("a", 1000, 100, 0.9),),
+        measure="mean absolute error",
+    )
+
+
+@pytest.fixture(scope="session")
+def tolerant(example: Report) -> Report:
+    """The tolerance question: values are kept fractions, missing until something is feasible."""
+    history = tuple((None, None, *row[2:]) for row in example.search.history)
+    search = dataclasses.replace(
+        example.search, objective="kept fraction", history=history, random_history=()
+    )
+    rounds = tuple(dataclasses.replace(entry, baselines={}, search_loss=None) for entry in example.rounds)
+    return dataclasses.replace(example, search=search, rounds=rounds, baselines=Baselines())

@@ -1,0 +1,57 @@
+"""Several runs on one table and one page."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from jax_prune.errors import BadInput
+from jax_prune.report import compare
+
+
+@pytest.fixture
+def folders(example, bare, tmp_path):
+    reports = {
+        "a/run": example,
+        "b/run": dataclasses.replace(example, seed=7, stand_in="x"),
+        "b/own": bare,
+    }
+    for name, report in reports.items():
+        (tmp_path / name).mkdir(parents=True)
+        report.to_json(tmp_path / name / "report.json")
+    return [tmp_path / name for name in reports]
+
+
+def test_runs_are_named_by_what_tells_them_apart(folders, example):
+    reports = compare.load(folders)
+    assert list(reports) == ["a/run", "b/run", "b/own"]
+    assert reports["a/run"] == example
+    assert list(compare.load([folders[0], folders[2]])) == ["run", "own"]
+    assert list(compare.load([folders[0] / "report.json"])) == ["report.json"]
+
+
+def test_one_row_a_run(folders):
+    rows = compare.markdown(compare.load(folders)).splitlines()
+    assert rows[2] == "| a/run | mnist | 0 | 1.71 % | 1.73 % | 43.0× | 42.0× | 31.9 kB | 4 min 6 s |"
+    assert "mnist (stand-in for x) | 7" in rows[3]
+    assert len(rows) == 5
+
+
+def test_files_are_written_with_the_overlay(folders, tmp_path):
+    pytest.importorskip("matplotlib")
+    table, page = compare.write(folders, tmp_path)
+    assert table.read_text() == compare.markdown(compare.load(folders))
+    source = page.read_text()
+    assert source.count("<svg") == 1 and "a/run" in source and "http-equiv" in source
+
+
+def test_runs_without_rounds_have_a_table_alone(bare):
+    source = compare.html({"<b>own</b>": bare})
+    assert "<svg" not in source and "&lt;b&gt;own" in source and "Error over compression" not in source
+
+
+def test_a_folder_without_report_is_one_line(tmp_path):
+    with pytest.raises(BadInput, match="does not exist") as failure:
+        compare.load([tmp_path])
+    assert str(tmp_path) in str(failure.value)
