@@ -1,9 +1,9 @@
 """How close evosearch comes to the true optimum, and how soon: LeNet-300-100, three free layers.
 
-A dense grid over the allocations of one budget, with two finer ones around its best, gives the optimum. DE and
-random search get the same fitness, the same initial candidates and the same number of evaluations, paired by
-seed; counted is how many each needs to come within 1 % of the optimum. About two minutes on 2 cores, most of
-it the grids.
+A dense grid over the allocations of one budget, with two finer ones around its best, gives the optimum. DE
+and random search get the same fitness, the same initial candidates and the same number of evaluations, paired
+by seed; counted is how many each needs to come within 1 % of the optimum. About two minutes on 2 cores,
+most of it the grids.
 
 Command: python benchmarks/search_grid.py --out=docs/results/search_grid.json   (--net=FILE: a saved net)
 """
@@ -33,7 +33,7 @@ NET = flags.DEFINE_string("net", None, "file of storage.save_arrays with the par
 STEPS = flags.DEFINE_integer("steps", 1500, "training steps of the net where none is given, batch 128")
 COMPRESSIONS = flags.DEFINE_list("compressions", ["4", "10", "27"], "budgets: all parameters over kept ones")
 EXAMPLES = flags.DEFINE_integer("examples", 1000, "training images on which candidates are compared")
-POINTS = flags.DEFINE_integer("points", 24, "counts of each free layer in a grid; three grids a budget")
+POINTS = flags.DEFINE_integer("points", 32, "counts of each free layer in a grid; three grids a budget")
 SEEDS = flags.DEFINE_integer("seeds", 5, "searches of each algorithm and budget")
 GENERATIONS = flags.DEFINE_integer("generations", 20, "generations after the initial one")
 ALGORITHMS = flags.DEFINE_list("algorithms", ["rand1bin", "random"], "the first is compared with the others")
@@ -68,8 +68,7 @@ def _row(net: Net, sample: Batch, compression: float) -> dict[str, Any]:
     fitness = evosearch.budget_loss(masked, round(sum(masked.sizes) / compression), bounds)
     oracle = grid.search(fitness, POINTS.value)
     curves = {
-        name: [_best_so_far(fitness, bounds, name, seed) for seed in range(SEEDS.value)]
-        for name in ALGORITHMS.value
+        name: [_best_so_far(fitness, bounds, name, seed) for seed in range(SEEDS.value)] for name in ALGORITHMS.value
     }
     found = {name: _summary(runs, oracle.best_loss) for name, runs in curves.items()}
     return {
@@ -88,11 +87,9 @@ def _best_so_far(fitness: BudgetLoss, bounds: Bounds, algorithm: str, seed: int)
 
 
 def _summary(runs: list[np.ndarray], optimum: float) -> dict[str, Any]:
-    """Distance to the grid's optimum (0.01 is 1 %; negative: better than the grid), evaluations to within 1 %."""
+    """Distance to the grid's optimum (0.01 is 1 %; negative: better), and evaluations to within 1 %."""
     distances = [float(run[-1] / optimum - 1) for run in runs]
-    reached = [
-        int(np.argmax(run <= NEAR * optimum)) + 1 if run[-1] <= NEAR * optimum else None for run in runs
-    ]
+    reached = [int(np.argmax(run <= NEAR * optimum)) + 1 if run[-1] <= NEAR * optimum else None for run in runs]
     return {
         "distance": {"median": statistics.median(distances), "worst": max(distances), "all": distances},
         # a search that never came near counts as one evaluation more than it had

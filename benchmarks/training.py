@@ -21,9 +21,7 @@ from absl import app, flags
 
 RUNS = flags.DEFINE_integer("runs", 5, "timed epochs of each; the median counts")
 OUT = flags.DEFINE_string("out", None, "file for the JSON result")
-ONLY = flags.DEFINE_enum(
-    "only", None, ["jax_prune", "torch_eager", "torch_compile"], "time one, print seconds"
-)
+ONLY = flags.DEFINE_enum("only", None, ["jax_prune", "torch_eager", "torch_compile"], "time one, print seconds")
 
 STEPS = 400
 BATCH = 128
@@ -33,9 +31,7 @@ def main(_: list[str]) -> None:
     if ONLY.value:
         print(
             json.dumps(
-                {"jax_prune": time_jax_prune, "torch_eager": time_torch, "torch_compile": time_compiled}[
-                    ONLY.value
-                ]()
+                {"jax_prune": time_jax_prune, "torch_eager": time_torch, "torch_compile": time_compiled}[ONLY.value]()
             )
         )
         return
@@ -56,9 +52,7 @@ def main(_: list[str]) -> None:
 
 def _in_own_process(name: str) -> list[float]:
     command = [sys.executable, __file__, f"--only={name}", f"--runs={RUNS.value}"]
-    return json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    )
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def time_jax_prune() -> list[float]:

@@ -13,9 +13,8 @@ from jax_prune import evosearch, learning
 from jax_prune.errors import BadInput
 from jax_prune.learning import ExampleFunction, Recipe
 from jax_prune.pruning import groups as grouping
-from jax_prune.pruning import masks as masking
 from jax_prune.pruning.groups import Rule
-from jax_prune.rounds import Lesson, Question, ask, find, sweep, tune
+from jax_prune.rounds import Lesson, ask, find, sweep, tune
 from jax_prune.stages import Stage, Stages, stage_key
 from jax_prune.types import Array, Batch, Group, Masks, Net
 
@@ -132,9 +131,7 @@ def budgets(plan: Plan, groups: tuple[Group, ...]) -> list[int | None]:
         return [None] * plan.rounds
     total = int(grouping.sizes(groups).sum())
     if plan.budget is None and not (plan.compression and plan.compression >= 1):
-        raise BadInput(
-            f"compression is {plan.compression}: give a factor of 1 or more, or a budget or tolerance"
-        )
+        raise BadInput(f"compression is {plan.compression}: give a factor of 1 or more, or a budget or tolerance")
     target = int(total / plan.compression) if plan.budget is None else plan.budget
     if target < len(groups):
         raise BadInput(

@@ -10,9 +10,10 @@ import dataclasses
 import difflib
 import json
 import math
+import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar, Union
 
 from absl import flags
@@ -153,9 +154,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(
-        PREFIX + name, known, 1, 0.8
-    )
+    close = difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(PREFIX + name, known, 1, 0.8)
     return f"; did you mean --{close[0]}?" if close else "; --help lists them all"
 
 
@@ -170,3 +169,16 @@ def _entry(flag: flags.Flag[Any]) -> str:
     return f"  --{flag.name}{kind}\n" + textwrap.fill(
         f"{flag.help}{default}", 100, initial_indent=" " * 6, subsequent_indent=" " * 6
     )
+
+
+def _placeholder(parser: Any) -> str:
+    """What stands after the = in --help."""
+    annotation = _without_none(parser.annotation) if _is_optional(getattr(parser, "annotation", str)) else None
+    annotation = annotation or getattr(parser, "annotation", str)
+    return {int: "N", float: "X", str: "TEXT"}.get(annotation, "LIST")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    return str(value)

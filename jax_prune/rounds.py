@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,12 +92,8 @@ def ask(
 ) -> Question:
     """Ranks the entries of every group, once a round; a group may not grow beyond ``before`` int [G]."""
     score = _scores(key, net, groups, lesson, plan.score)
-    allowed = grouping.bounds(groups, plan.rules)
-    lower = np.maximum(allowed.lower, (1 - before / grouping.sizes(groups)).astype(np.float32))
-    box = Bounds(lower, np.maximum(lower, allowed.upper))
-    masked = evosearch.masked_loss(
-        net, groups, masking.ranks(score), sample, lesson.plain_loss, lesson.metric
-    )
+    box = _shrinking(grouping.bounds(groups, plan.rules), before, grouping.sizes(groups))
+    masked = evosearch.masked_loss(net, groups, masking.ranks(score), sample, lesson.plain_loss, lesson.metric)
     return Question(masked, score, box, budget, reference)
 
 
@@ -121,7 +118,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     fitness, box = _fitness(question, plan)
     found, arrays = {}, {}
     for name, algorithm in (("de", config.algorithm), ("random", "random")):
-        settings = jax.tree_util.Partial(_replaced, config, algorithm, width)()
+        settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
         with progress.bar(f"search ({algorithm})", config.generations + 1) as advance:
             result = evosearch.search(key, settings, box, fitness, progress=advance)
         found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
@@ -145,9 +142,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     return Stage({"kept": kept.astype(np.int64), **arrays}, facts)
 
 
-def tune(
-    key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan: Plan, steps: int, name: str
-) -> Stage:
+def tune(key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan: Plan, steps: int, name: str) -> Stage:
     """Masks the net and trains what is left; removed connections may return until the masks freeze."""
     net, groups = question.net, question.groups
     before = masking.from_kept(net.params, groups, question.masked.ranks, jnp.asarray(kept))
@@ -177,10 +172,12 @@ def tune(
     )
 
 
-def _replaced(config: evosearch.Config, algorithm: str, width: int) -> evosearch.Config:
-    import dataclasses
-
-    return dataclasses.replace(config, algorithm=algorithm, at_once=width)
+def _shrinking(allowed: Bounds, before: np.ndarray, sizes: np.ndarray) -> Bounds:
+    """The allowed ratios [G], raised so that no group keeps more than ``before``; float32 is rounded up for it."""
+    lower = (1 - before / sizes).astype(np.float32)
+    grown = sizes - np.floor(lower.astype(np.float64) * sizes) > before
+    lower = np.maximum(np.where(grown, np.nextafter(lower, np.float32(2)), lower), np.asarray(allowed.lower))
+    return Bounds(lower, np.maximum(lower, np.asarray(allowed.upper)))
 
 
 def _scores(key: Array, net: Net, groups: tuple[Group, ...], lesson: Lesson, kind: str) -> tuple[Array, ...]:
@@ -209,9 +206,7 @@ def _probe(question: Question, plan: Plan) -> Stage:
     fitness, box = _fitness(question, plan)
     genomes = jnp.broadcast_to(jnp.asarray(box.upper), (plan.search.population, len(question.groups)))
     timings = evosearch.probe.measure(fitness, genomes, memory_limit=plan.memory)
-    return Stage(
-        {}, {"at_once": evosearch.probe.fastest(timings), "timings": [list(timing) for timing in timings]}
-    )
+    return Stage({}, {"at_once": evosearch.probe.fastest(timings), "timings": [list(timing) for timing in timings]})
 
 
 def _static(question: Question, budget: int) -> dict[str, np.ndarray]:

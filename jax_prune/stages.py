@@ -83,9 +83,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise BadInput(
-                f"another run is at work in {folder}; wait for it or choose another --workdir"
-            ) from error
+            raise BadInput(f"another run is at work in {folder}; wait for it or choose another --workdir") from error
         yield
 
 

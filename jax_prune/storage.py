@@ -67,9 +67,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist") from None
     except (OSError, safetensors.SafetensorError) as error:
-        raise BadInput(
-            f"{path} is truncated or not a safetensors file ({error}); delete it and run again"
-        ) from error
+        raise BadInput(f"{path} is truncated or not a safetensors file ({error}); delete it and run again") from error
     if header.get("format") != FORMAT:
         raise BadInput(
             f"{path} has format {header.get('format')}, this version reads {FORMAT}; delete it and run again"
@@ -86,11 +84,7 @@ def flatten_paths(tree: Tree, prefix: str = "") -> dict[str, Any]:
     if not tree:
         return {f"{prefix}/": np.zeros(0, np.uint8)}
     join = f"{prefix}/" if prefix else ""
-    return {
-        path: leaf
-        for name, child in tree.items()
-        for path, leaf in flatten_paths(child, f"{join}{name}").items()
-    }
+    return {path: leaf for name, child in tree.items() for path, leaf in flatten_paths(child, f"{join}{name}").items()}
 
 
 def unflatten_paths(flat: dict[str, Any]) -> Tree:

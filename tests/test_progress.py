@@ -48,9 +48,7 @@ def test_a_note_is_one_line_and_literal(capsys):
 def test_on_a_terminal_a_bar_with_rate_and_text():
     main, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stderr=terminal, stdout=subprocess.PIPE, env=environment
-    )
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=terminal, stdout=subprocess.PIPE, env=environment)
     os.close(terminal)
     shown = b""
     try:

@@ -44,9 +44,7 @@ def from_batches(
         if examples is not None and total >= examples:
             break
     if not parts:
-        raise BadInput(
-            f"{name}: the iterable gave no batch (an iterator can be read only once); give a fresh one"
-        )
+        raise BadInput(f"{name}: the iterable gave no batch (an iterator can be read only once); give a fresh one")
     _check_alike(parts, name)
     stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:examples], *parts)
     return check(stacked, classes=classes, name=name)
@@ -63,9 +61,7 @@ def _kind(item: Any) -> str:
 
 
 def _check_alike(parts: list[Batch], name: str) -> None:
-    forms = [
-        (jax.tree.structure(part), [(a.shape[1:], a.dtype) for a in jax.tree.leaves(part)]) for part in parts
-    ]
+    forms = [(jax.tree.structure(part), [(a.shape[1:], a.dtype) for a in jax.tree.leaves(part)]) for part in parts]
     for index, (before, after) in enumerate(pairwise(forms), start=1):
         if before != after:
             raise BadInput(
@@ -79,9 +75,7 @@ def _form(leaves: list[tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
 
 
 def _to_arrays(tree: Tree, where: str) -> Tree:
-    return jax.tree.map(
-        lambda leaf: _to_array(leaf, where), tree, is_leaf=lambda node: isinstance(node, list)
-    )
+    return jax.tree.map(lambda leaf: _to_array(leaf, where), tree, is_leaf=lambda node: isinstance(node, list))
 
 
 def _to_array(leaf: Any, where: str) -> np.ndarray:

@@ -43,8 +43,8 @@ def _from_tfds(name: str, prepared: tfds_files.Prepared) -> Splits:
     test = next((split for split in ("test", "validation") if prepared.counts.get(split)), None)
     if test is None or not prepared.counts.get("train"):
         raise BadInput(
-            f"{name} in {prepared.folder} has the splits {sorted(prepared.counts)}; a train and a test split are "
-            "needed: slice it yourself and use datasets.from_arrays"
+            f"{name} in {prepared.folder} has the splits {sorted(prepared.counts)}; a train and a test split "
+            "are needed: slice it yourself and use datasets.from_arrays"
         )
     read = partial(_read, name, prepared)
     if test == "test" and prepared.counts.get("validation"):
@@ -62,16 +62,13 @@ def _absent(name: str, folder: Path) -> BadInput:
     base = re.split("[/:]", name)[0]
     if base in PREPARABLE:
         embedded = " (or leave data_dir out: mnist is embedded)" if base == "mnist" else ""
-        return BadInput(
-            f"{name} is not in {folder}; run: jax-prune data prepare {base} --from DIR --data_dir {folder}{embedded}"
-        )
+        command = f"jax-prune data prepare {base} --from DIR --data_dir {folder}"
+        return BadInput(f"{name} is not in {folder}; run: {command}{embedded}")
     known = tfds_files.known_names()
     if base in known:
         return BadInput(
             f"{name} is not in {folder}; where TensorFlow is installed run: "
             f"tfds build {name} --file_format=array_record --data_dir={folder}"
         )
-    close = difflib.get_close_matches(base, [*PREPARABLE, *known], n=4) or list(PREPARABLE)
-    return BadInput(
-        f"unknown data set '{name}' and none such in {folder}; did you mean {', '.join(dict.fromkeys(close))}?"
-    )
+    close = difflib.get_close_matches(base, {*PREPARABLE, *known}, n=4) or PREPARABLE
+    return BadInput(f"unknown data set '{name}' and none such in {folder}; did you mean {', '.join(close)}?")

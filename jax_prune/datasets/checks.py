@@ -62,14 +62,12 @@ def _check_finite(leaf: Any, where: str) -> None:
 def _check_labels(y: Any, classes: int, name: str) -> None:
     if not hasattr(y, "dtype") or not jnp.issubdtype(y.dtype, jnp.integer) or np.ndim(y) != 1:
         kind = f"{y.dtype} {list(np.shape(y))}" if hasattr(y, "dtype") else type(y).__name__
-        raise BadInput(
-            f"{name}: y is {kind}; labels must be one integer array [B] with values 0 to {classes - 1}"
-        )
+        raise BadInput(f"{name}: y is {kind}; labels must be one integer array [B] with values 0 to {classes - 1}")
     labels = np.asarray(y)
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
         first = int(wrong.argmax())
         raise BadInput(
-            f"{name}: {int(wrong.sum())} label(s) outside 0 to {classes - 1}, the first is {labels[first]} in "
-            f"example {first}; number the classes from 0, or state the right number of classes"
+            f"{name}: {int(wrong.sum())} label(s) outside 0 to {classes - 1}, the first is {labels[first]} "
+            f"in example {first}; number the classes from 0, or state the right number of classes"
         )

@@ -42,10 +42,7 @@ def embed(folder: Path, out: Path) -> list[str]:
     _check_sources(folder)
     parts = {split: _compress(*batch) for split, batch in raw_idx.read_folder(folder).items()}
     storage.write_bytes(out, b"".join(parts.values()))
-    return [
-        f'{split}: {len(part)} bytes, sha256 "{hashlib.sha256(part).hexdigest()}"'
-        for split, part in parts.items()
-    ]
+    return [f'{split}: {len(part)} bytes, sha256 "{hashlib.sha256(part).hexdigest()}"' for split, part in parts.items()]
 
 
 def _check_sources(folder: Path) -> None:

@@ -27,9 +27,7 @@ class Stream(NamedTuple):
 
 
 TRAIN = Stream(0, 7_831_828, "798ae7406c80c20d42acb12259b26110d2184513a5f95e174a713032369dddd6", 60_000)
-TEST = Stream(
-    7_831_828, 9_186_760, "2833556d0db7c2076954ad1266fa3d9334fc4552e6330ab38efbca313a82e79a", 10_000
-)
+TEST = Stream(7_831_828, 9_186_760, "2833556d0db7c2076954ad1266fa3d9334fc4552e6330ab38efbca313a82e79a", 10_000)
 
 
 def splits() -> Splits:
@@ -45,9 +43,7 @@ def splits() -> Splits:
 def _read(stream: Stream) -> Batch:
     packed = _packed(stream)
     if hashlib.sha256(packed).hexdigest() != stream.sha256:
-        raise BadInput(
-            "the embedded MNIST file jax_prune/datasets/mnist.xz was altered; install jax-prune again"
-        )
+        raise BadInput("the embedded MNIST file jax_prune/datasets/mnist.xz was altered; install jax-prune again")
     data = np.frombuffer(lzma.decompress(packed), np.uint8)
     images = data[: -stream.examples].reshape(stream.examples, SIDE, SIDE, 1)
     return Batch(images, data[-stream.examples :].astype(np.int32))

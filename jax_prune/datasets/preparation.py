@@ -121,14 +121,10 @@ def _check_form(where: str, batch: Batch, shape: tuple[int, int, int]) -> None:
 def _check_published(where: str, name: str, split: str, batch: Batch) -> None:
     count, digest = RECIPES[name].published[split]
     if len(batch.x) != count:
-        raise BadInput(
-            f"{where} has {len(batch.x):,} images, published are {count:,}; fetch the missing files"
-        )
+        raise BadInput(f"{where} has {len(batch.x):,} images, published are {count:,}; fetch the missing files")
     found = _digest(batch)
     if found != digest:
-        owner = next(
-            (other for other, recipe in RECIPES.items() if recipe.published[split][1] == found), None
-        )
+        owner = next((other for other, recipe in RECIPES.items() if recipe.published[split][1] == found), None)
         what = f"these are the files of {owner}" if owner else "fetch the files again"
         raise BadInput(f"{where} is not the published data (sha256 {found[:12]}, not {digest[:12]}); {what}")
 
@@ -150,7 +146,8 @@ def _write(name: str, splits: dict[str, Batch], data_dir: Path) -> Path:
         final.parent.mkdir(exist_ok=True)
         os.replace(written, final)
     except OSError as error:
-        raise BadInput(f"cannot write {name} to {data_dir}: {error.strerror or error}") from error
+        why = error.strerror or error
+        raise BadInput(f"cannot write {name} to {data_dir}: {why}; free space or choose another") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return final
@@ -168,9 +165,7 @@ def _check_written(folder: Path, splits: dict[str, Batch]) -> None:
     counts = tfds_files.Prepared(folder).counts
     expected = {split: len(batch.y) for split, batch in splits.items()}
     if counts != expected:
-        raise BadInput(
-            f"{folder} holds {counts} examples instead of {expected}; free disk space and run again"
-        )
+        raise BadInput(f"{folder} holds {counts} examples instead of {expected}; free disk space and run again")
 
 
 @contextmanager

@@ -18,9 +18,7 @@ from jax_prune.types import Batch
 
 PIXELS = 32 * 32
 RECORD = 1 + 3 * PIXELS
-EXPECTED = (
-    "data_batch_1.bin ... test_batch.bin, or data_batch_1.png ... test_batch.png with the labels in JSON"
-)
+EXPECTED = "data_batch_1.bin ... test_batch.bin, or data_batch_1.png ... test_batch.png with the labels in JSON"
 
 
 def read_folder(folder: Path) -> dict[str, Batch]:
@@ -73,9 +71,7 @@ def _read_strips(split: str, paths: list[Path]) -> Batch:
     images = np.concatenate([_strip(path) for path in paths])
     labels = _labels(paths[0].parent, split)
     if len(labels) != len(images):
-        raise BadInput(
-            f"{paths[0].parent}: {len(images)} {split} images but {len(labels)} labels; a file is missing"
-        )
+        raise BadInput(f"{paths[0].parent}: {len(images)} {split} images but {len(labels)} labels; a file is missing")
     return Batch(images, labels)
 
 
@@ -88,9 +84,7 @@ def _strip(path: Path) -> np.ndarray:
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise BadInput(f"{path} is torn or not a PNG picture ({error}); fetch it again") from error
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (PIXELS, 3):
-        raise BadInput(
-            f"{path} is {list(pixels.shape)} {pixels.dtype}; a strip is RGB, {PIXELS} wide, one image a row"
-        )
+        raise BadInput(f"{path} is {list(pixels.shape)} {pixels.dtype}; a strip is RGB, {PIXELS} wide, one image a row")
     return pixels.reshape(-1, 32, 32, 3)
 
 
@@ -98,9 +92,7 @@ def _labels(folder: Path, split: str) -> np.ndarray:
     paths = [folder / f"{split}_lables.json", folder / f"{split}_labels.json"]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        raise BadInput(
-            f"{folder} has no {paths[0].name} (or {paths[1].name}) beside the strips; fetch it again"
-        )
+        raise BadInput(f"{folder} has no {paths[0].name} (or {paths[1].name}) beside the strips; fetch it again")
     try:
         labels = json.loads(_bytes(path))
     except ValueError as error:

@@ -41,9 +41,7 @@ def _find(folder: Path, stem: str, ending: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     below = next((path.parent for path in sorted(folder.glob("*/*")) if path.name in names), None)
-    hint = (
-        f"; it is in {below}: pass that folder" if below else f"; the folder must hold {FILES} (plain or .gz)"
-    )
+    hint = f"; it is in {below}: pass that folder" if below else f"; the folder must hold {FILES} (plain or .gz)"
     raise BadInput(f"{folder} has no {names[0]}{hint}")
 
 
@@ -54,10 +52,9 @@ def read_file(path: Path, *, axes: int) -> np.ndarray:
     if len(data) < head or data[:4] != bytes((0, 0, 8, axes)):
         raise BadInput(f"{path} is not an IDX file of unsigned bytes with {axes} axes; fetch it again")
     shape = struct.unpack(f">{axes}i", data[4:head])
-    if len(data) != head + math.prod(shape):
-        raise BadInput(
-            f"{path} has {len(data)} bytes where its header promises {head + math.prod(shape)}; fetch it again"
-        )
+    promised = head + math.prod(shape)
+    if len(data) != promised:
+        raise BadInput(f"{path} has {len(data)} bytes where its header promises {promised}; fetch it again")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 

@@ -25,7 +25,7 @@ from jax_prune.types import Batch
 
 FORMAT = "array_record"
 CHUNK = 1_000  # records decoded between two looks at the progress bar
-CIFAR10_NAMES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 def known_names() -> list[str]:
@@ -44,9 +44,7 @@ def find(name: str, data_dir: Path | None) -> Path | None:
     if not re.fullmatch(r"\w+(/[\w.\-]+)?(:[\w.*]+)?", name):
         return None
     try:
-        found = tfds.core.read_only_builder.builder_from_files(
-            name, data_dir=data_dir and os.fspath(data_dir)
-        )
+        found = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir and os.fspath(data_dir))
     except tfds.core.DatasetNotFoundError:
         return None
     except Exception as error:  # torn metadata, one set in two folders
@@ -66,17 +64,11 @@ class Prepared:
             self.counts: dict[str, int] = {name: split.num_examples for name, split in info.splits.items()}
             self._format, self._keys, self._features = info.file_format, info.supervised_keys, info.features
         if self._format is None or self._format.value != FORMAT:
-            raise BadInput(
-                f"{folder} is not in {FORMAT} format, which is read without TensorFlow; prepare it again"
-            )
+            raise BadInput(f"{folder} is not in {FORMAT} format, which is read without TensorFlow; prepare it again")
         if not (
-            isinstance(self._keys, tuple)
-            and len(self._keys) == 2
-            and all(k in self._features for k in self._keys)
+            isinstance(self._keys, tuple) and len(self._keys) == 2 and all(k in self._features for k in self._keys)
         ):
-            raise BadInput(
-                f"{folder} names no (input, target) pair; read it yourself and use datasets.from_batches"
-            )
+            raise BadInput(f"{folder} names no (input, target) pair; read it yourself and use datasets.from_batches")
 
     @property
     def classes(self) -> int | None:
@@ -88,8 +80,8 @@ class Prepared:
 
         Raises BadInput when files are missing or damaged or the examples differ in shape.
         """
-        total = self.counts[split]
-        with _damage(self.folder), progress.bar(f"read {self.folder.parent.name} {split}", total) as advance:
+        total, what = self.counts[split], f"read {self._builder.name} {split}"
+        with _damage(self.folder), _quiet(), progress.bar(what, total) as advance:
             source = self._builder.as_data_source(split=split)
             first = source[0]
             arrays = [np.empty((total, *np.shape(first[k])), _dtype(first[k])) for k in self._keys]
@@ -105,7 +97,8 @@ class Prepared:
                 if np.shape(example[key]) != array.shape[1:]:
                     shapes = f"{list(array.shape[1:])} and {list(np.shape(example[key]))}"
                     raise BadInput(
-                        f"{self.folder}: '{key}' has examples of shapes {shapes}; resize, then datasets.from_batches"
+                        f"{self.folder}: '{key}' has examples of shapes {shapes}; resize them yourself and "
+                        "use datasets.from_batches"
                     )
                 array[index] = example[key]
 
@@ -113,8 +106,8 @@ class Prepared:
 def write(name: str, splits: dict[str, Batch], stage: Path) -> Path:
     """Writes images uint8 [B, H, W, C] and labels [B] as the official set ``name`` below ``stage``.
 
-    Returns its folder ``stage/name/version``. Nothing is downloaded. What tfds or the system raises
-    (OSError on a full disk) passes through: the caller owns ``stage`` and discards it.
+    Returns its folder ``stage/name/version``. Nothing is downloaded. Raises OSError when the disk is
+    full or fails: the caller owns ``stage`` and discards it.
     """
     tfds = _tfds()
     config = tfds.download.DownloadConfig(try_download_gcs=False)
@@ -123,7 +116,10 @@ def write(name: str, splits: dict[str, Batch], stage: Path) -> Path:
         builder = _offline_builder(name, splits, advance)(data_dir=os.fspath(stage), file_format=FORMAT)
         if name == "cifar10":
             builder.info.features["label"].names = CIFAR10_NAMES
-        builder.download_and_prepare(download_dir=os.fspath(stage / "downloads"), download_config=config)
+        try:
+            builder.download_and_prepare(download_dir=os.fspath(stage / "downloads"), download_config=config)
+        except RuntimeError as error:  # how array_record reports that a write failed
+            raise OSError(_line(error)) from error
     return Path(builder.data_dir)
 
 
@@ -159,6 +155,10 @@ def _png(image: np.ndarray) -> bytes:
 
 def _dtype(value: Any) -> Any:
     dtype = np.asarray(value).dtype
+    if dtype.kind == "O":  # what a truncated file may give instead of an error
+        raise ValueError("its records are empty")
+    if dtype.kind not in "buifc":
+        raise ValueError(f"its examples are {dtype}, not numbers")
     return np.int32 if dtype == np.int64 else np.float32 if dtype == np.float64 else dtype
 
 
@@ -174,14 +174,18 @@ def _damage(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    """Silences tfds's own bars and its advice to install OpenCV; our bar is on show."""
+    from absl import logging
     from tensorflow_datasets.core.utils import tqdm_utils
 
-    before = tqdm_utils._active
+    before, verbosity = tqdm_utils._active, logging.get_verbosity()
     tqdm_utils.display_progress_bar(False)
+    logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
         tqdm_utils.display_progress_bar(before)
+        logging.set_verbosity(verbosity)
 
 
 def _line(error: BaseException) -> str:

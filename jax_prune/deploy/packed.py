@@ -54,11 +54,7 @@ def write_packed(
     flags = storage.flatten_paths(masks)
     for name, leaf in storage.flatten_paths(params).items():
         leaf = np.asarray(leaf)
-        mask = (
-            np.broadcast_to(np.asarray(flags[name], bool), leaf.shape)
-            if leaf.size
-            else np.ones(leaf.shape, bool)
-        )
+        mask = np.broadcast_to(np.asarray(flags[name], bool), leaf.shape) if leaf.size else np.ones(leaf.shape, bool)
         encoding = costs.packed_size(mask).encoding
         leaves[name] = {"shape": list(leaf.shape), "encoding": encoding, "kept": int(mask.sum())}
         arrays[f"values:{name}"] = leaf[mask] if encoding != "dense" else leaf.reshape(-1)
@@ -88,9 +84,7 @@ def read_packed(path: str | os.PathLike[str]) -> PackedNet:
         full[mask if facts["encoding"] != "dense" else slice(None)] = values
         params[name] = full.reshape(shape)
         masks[name] = mask.reshape(shape)
-    state = {
-        name.removeprefix("state:"): array for name, array in arrays.items() if name.startswith("state:")
-    }
+    state = {name.removeprefix("state:"): array for name, array in arrays.items() if name.startswith("state:")}
     return PackedNet(
         json.loads(header["spec"]),
         storage.unflatten_paths(params),
@@ -104,24 +98,18 @@ def _payload(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInput(
-            f"cannot read {path}: {error.strerror}; give the model.jaxprune of a finished run"
-        ) from error
+        raise BadInput(f"cannot read {path}: {error.strerror}; give the model.jaxprune of a finished run") from error
     if len(data) < HEADER.size or data[: len(MAGIC)] != MAGIC:
         raise BadInput(f"{path} is not a packed net; give the model.jaxprune of a finished run")
     _, version, digest = HEADER.unpack_from(data)
     frame = data[HEADER.size :]
     if version != VERSION:
-        raise BadInput(
-            f"{path} is a packed net of version {version}, this package reads {VERSION}; update it"
-        )
+        raise BadInput(f"{path} is a packed net of version {version}, this package reads {VERSION}; update it")
     if hashlib.sha256(frame).digest() != digest:
         raise BadInput(f"{path} is truncated or altered: its digest does not match; export it again")
     size = zstandard.frame_content_size(frame)
     if not 0 <= size <= LARGEST:
-        raise BadInput(
-            f"{path} declares {size} bytes of payload, more than {LARGEST}; it is no packed net of ours"
-        )
+        raise BadInput(f"{path} declares {size} bytes of payload, more than {LARGEST}; it is no packed net of ours")
     return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size)
 
 

@@ -28,9 +28,7 @@ def lift(function: Callable[[Tree], Tree], inputs: Tree, at_once: int) -> Tree:
     if width == length:
         return jax.vmap(function)(inputs)
     bodies = -(-length // width)
-    stacked = jax.tree.map(
-        lambda leaf: _fill(leaf, bodies * width).reshape(bodies, width, *leaf.shape[1:]), inputs
-    )
+    stacked = jax.tree.map(lambda leaf: _fill(leaf, bodies * width).reshape(bodies, width, *leaf.shape[1:]), inputs)
     results = jax.lax.map(jax.vmap(function), stacked)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:length], results)
 

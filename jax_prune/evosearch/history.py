@@ -41,8 +41,6 @@ def text(info: Info, names: Sequence[str], kept: Callable[[Array], Array] | None
     return out.getvalue()
 
 
-def write(
-    path: str | Path, info: Info, names: Sequence[str], kept: Callable[[Array], Array] | None = None
-) -> None:
+def write(path: str | Path, info: Info, names: Sequence[str], kept: Callable[[Array], Array] | None = None) -> None:
     """Saves ``text`` at ``path``, atomically."""
     storage.write_text(path, text(info, names, kept))

@@ -35,7 +35,7 @@ class MaskedLoss:
     net: Net
     ranks: tuple[Array, ...]  # int32 [n_g] each, 0 the weakest
     chunks: Batch  # leaves [N, b, ...]
-    shares: Array  # float32 [N, b]: 1 / B, and 0 where the last chunk is filled up
+    weights: Array  # float32 [N, b]: 1, and 0 where the last chunk is filled up
     groups: tuple[Group, ...] = flax.struct.field(pytree_node=False)
     loss: ExampleFunction = flax.struct.field(pytree_node=False)
     metric: ExampleFunction | None = flax.struct.field(pytree_node=False)
@@ -50,14 +50,16 @@ class MaskedLoss:
         params = masks.apply(self.net.params, masks.from_kept(self.net.params, self.groups, self.ranks, kept))
 
         def add(totals: Means, part: tuple[Batch, Array]) -> tuple[Means, None]:
-            batch, shares = part
+            batch, weights = part
             outputs, _ = self.net.apply(params, self.net.state, batch.x, train=False, key=None)
-            loss = jnp.vdot(self.loss(outputs, batch), shares)
-            metric = jnp.vdot(self.metric(outputs, batch), shares) if self.metric else jnp.zeros(())
+            loss = jnp.vdot(self.loss(outputs, batch), weights)
+            metric = jnp.vdot(self.metric(outputs, batch), weights) if self.metric else jnp.zeros(())
             return Means(totals.loss + loss, totals.metric + metric), None
 
         zero = jnp.zeros((), jnp.float32)
-        return jax.lax.scan(add, Means(zero, zero), (self.chunks, self.shares))[0]
+        totals, _ = jax.lax.scan(add, Means(zero, zero), (self.chunks, self.weights))
+        # sums of a metric of zeros and ones are exact: the one rounding is this division's
+        return jax.tree.map(lambda total: total / jnp.sum(self.weights), totals)
 
 
 def masked_loss(
@@ -78,18 +80,16 @@ def masked_loss(
     if len(lengths) != 1 or 0 in lengths:
         raise BadInput(f"calibration data has leading lengths {sorted(lengths)}: give one length, at least 1")
     if not groups or [group.size for group in groups] != [len(rank) for rank in ranks]:
-        raise BadInput(
-            f"{len(groups)} groups, {len(ranks)} ranks: give at least one group, ranks [n_g] of each"
-        )
+        raise BadInput(f"{len(groups)} groups, {len(ranks)} ranks: give at least one group, ranks [n_g] of each")
     (length,) = lengths
     count = -(-length // chunk)
     width = -(-length // count)  # equal chunks, so that the last one is hardly filled up
     weights = np.zeros(count * width, np.float32)
-    weights[:length] = 1 / length
+    weights[:length] = 1
     chunks = jax.tree.map(lambda leaf: _cut(leaf, count, width), batch)
     ranks = tuple(jnp.asarray(rank) for rank in ranks)
-    shares = jnp.asarray(weights.reshape(count, width))
-    return MaskedLoss(net, ranks, chunks, shares, tuple(groups), loss, metric)
+    cut_weights = jnp.asarray(weights.reshape(count, width))
+    return MaskedLoss(net, ranks, chunks, cut_weights, tuple(groups), loss, metric)
 
 
 def _cut(leaf: Any, count: int, width: int) -> Array:

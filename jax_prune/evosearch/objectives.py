@@ -80,9 +80,7 @@ def tolerance(masked: MaskedLoss, reference: float, allowed: float) -> Tolerance
     if masked.metric is None:
         raise BadInput("the tolerance question needs a metric: give metric(outputs, batch) -> [B]")
     if not math.isfinite(reference) or not math.isfinite(allowed) or allowed < 0:
-        raise BadInput(
-            f"reference {reference}, tolerance {allowed}: give finite numbers, tolerance 0 or more"
-        )
+        raise BadInput(f"reference {reference}, tolerance {allowed}: give finite numbers, tolerance 0 or more")
     return Tolerance(masked, jnp.asarray(reference - allowed - ROUNDING, jnp.float32))
 
 

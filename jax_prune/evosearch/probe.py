@@ -57,9 +57,7 @@ def measure(
             break
     if not _times(timings):
         need, width = timings[0].bytes, timings[0].at_once
-        raise BadInput(
-            f"{need:,} bytes for {width} candidates at once, the limit is {memory_limit:,}: raise it"
-        )
+        raise BadInput(f"{need:,} bytes for {width} candidates at once, the limit is {memory_limit:,}: raise it")
     return tuple(timings)
 
 

@@ -69,7 +69,5 @@ def _scalar(returned: Any, what: str) -> Array:
     except TypeError as error:
         raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {ADVICE}") from error
     if array.shape != () or not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
-        raise BadInput(
-            f"fitness returned {array.dtype}{list(array.shape)} as {what} in generation 0: {ADVICE}"
-        )
+        raise BadInput(f"fitness returned {array.dtype}{list(array.shape)} as {what} in generation 0: {ADVICE}")
     return array.astype(jnp.float32)

@@ -22,16 +22,14 @@ class Moments(NamedTuple):
 def moments(
     key: Array, net: Net, data: Batch, loss: ExampleFunction, *, batches: int = 100, size: int = 128
 ) -> Moments:
-    """Of the gradient of the mean loss over ``batches`` random mini-batches of ``size`` examples, in evaluation mode."""
+    """Of the mean loss's gradient over ``batches`` random mini-batches of ``size`` examples, in evaluation mode."""
     examples = jax.tree.leaves(data.x)[0].shape[0]
     indices = jax.random.randint(key, (batches, min(size, examples)), 0, examples)
     return _moments(net.apply, loss, net.params, net.state, data, indices)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _moments(
-    apply: Any, loss: ExampleFunction, params: Tree, state: Tree, data: Batch, indices: Array
-) -> Moments:
+def _moments(apply: Any, loss: ExampleFunction, params: Tree, state: Tree, data: Batch, indices: Array) -> Moments:
     def mean_loss(params: Tree, batch: Batch) -> Array:
         outputs, _ = apply(params, state, batch.x, train=False, key=None)
         return loss(outputs, batch).mean()

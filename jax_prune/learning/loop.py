@@ -163,9 +163,7 @@ def _advance(
         if recipe.augment is not None:
             batch = batch._replace(x=recipe.augment(augment_key, batch.x))
         masked = masking.apply(carry.params, masks)
-        (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(
-            masked, carry.state, batch, apply_key
-        )
+        (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(masked, carry.state, batch, apply_key)
         direction, optimizer_state = optimizer.update(masking.apply(gradient, masks), carry.optimizer, masked)
         rate = rate_of((clock.start + clock.tick * (number + 1)) * 10_000)
 
@@ -175,9 +173,7 @@ def _advance(
             return jnp.where(mask, kept, latent)
 
         params = jax.tree.map(moved, carry.params, masks, direction, gradient)
-        square = jax.tree.map(
-            lambda mean, slope: SMOOTH * mean + (1 - SMOOTH) * slope**2, carry.square, gradient
-        )
+        square = jax.tree.map(lambda mean, slope: SMOOTH * mean + (1 - SMOOTH) * slope**2, carry.square, gradient)
         return _Carry(params, optimizer_state, state, square), value
 
     carry, values = jax.lax.scan(step, carry, (jnp.arange(CHUNK), indices))

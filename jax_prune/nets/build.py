@@ -42,9 +42,7 @@ def _from_factory(name: str, seed: int) -> Net:
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"net '{name}': {error}; give it as package.module:factory") from error
     if not callable(factory):
-        raise BadInput(
-            f"net '{name}': {attribute} is not callable; name a function that returns a Net or nnx.Module"
-        )
+        raise BadInput(f"net '{name}': {attribute} is not callable; name a function that returns a Net or nnx.Module")
     try:
         net = factory(seed=seed) if _takes_seed(factory) else factory()
     except Exception as error:

@@ -29,9 +29,7 @@ def from_linen(module: linen.Module, variables: Tree) -> Net:
 class _Apply:
     module: linen.Module
 
-    def __call__(
-        self, params: Tree, state: Tree, x: Any, *, train: bool, key: Array | None
-    ) -> tuple[Any, Tree]:
+    def __call__(self, params: Tree, state: Tree, x: Any, *, train: bool, key: Array | None) -> tuple[Any, Tree]:
         random = train and key is not None
         arguments = inspect.signature(type(self.module).__call__).parameters
         flags = {name: train for name in TRAIN_ARGUMENTS if name in arguments}

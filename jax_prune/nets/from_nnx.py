@@ -67,14 +67,10 @@ class _Rebuild:
 class _Apply:
     definition: _Definition
 
-    def __call__(
-        self, params: Tree, state: Tree, x: Any, *, train: bool, key: Array | None
-    ) -> tuple[Any, Tree]:
+    def __call__(self, params: Tree, state: Tree, x: Any, *, train: bool, key: Array | None) -> tuple[Any, Tree]:
         random = train and key is not None
         model = self.definition.merge(params, state, jax.random.key(0) if key is None else key)
-        model.set_attributes(
-            deterministic=not random, use_running_average=not train, raise_if_not_found=False
-        )
+        model.set_attributes(deterministic=not random, use_running_average=not train, raise_if_not_found=False)
         outputs = model(x)
         if not train:
             return outputs, state

@@ -16,25 +16,19 @@ def uniform(lower: np.ndarray, upper: np.ndarray, sizes: np.ndarray, budget: int
     return fill(sizes.astype(float), lower, upper, budget)
 
 
-def erk(
-    params: Tree, groups: Sequence[Group], lower: np.ndarray, upper: np.ndarray, budget: int
-) -> np.ndarray:
+def erk(params: Tree, groups: Sequence[Group], lower: np.ndarray, upper: np.ndarray, budget: int) -> np.ndarray:
     """Erdos-Renyi-kernel: density in proportion to the sum over the product of a kernel's sides (Evci et al. 2020)."""
     shapes = [np.shape(leaf_at(params, group.slots[0].path)) for group in groups]
     density = np.asarray([sum(shape) / np.prod(shape, dtype=float) for shape in shapes])
     return fill(density * [group.size for group in groups], lower, upper, budget)
 
 
-def global_magnitude(
-    scores: Sequence[np.ndarray], lower: np.ndarray, upper: np.ndarray, budget: int
-) -> np.ndarray:
+def global_magnitude(scores: Sequence[np.ndarray], lower: np.ndarray, upper: np.ndarray, budget: int) -> np.ndarray:
     """The budget's highest scores over all groups together; within the bounds, the best next ones."""
     return _by_score([np.asarray(score) for score in scores], lower, upper, budget)
 
 
-def lamp(
-    params: Tree, groups: Sequence[Group], lower: np.ndarray, upper: np.ndarray, budget: int
-) -> np.ndarray:
+def lamp(params: Tree, groups: Sequence[Group], lower: np.ndarray, upper: np.ndarray, budget: int) -> np.ndarray:
     """Layer-adaptive magnitude: w**2 over the sum of squares of entries no smaller (Lee et al. 2021), then global."""
     scores = []
     for group in groups:

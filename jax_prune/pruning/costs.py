@@ -14,10 +14,19 @@ from jax_prune.errors import BadInput
 from jax_prune.types import Masks, Net, Tree
 
 ACTIVATIONS = "(activations)"  # products of two activations, as in attention
-SHAPE_ONLY = frozenset(
-    "reshape transpose convert_element_type slice squeeze broadcast_in_dim expand_dims copy rev "
-    "dynamic_slice reduce_precision stop_gradient".split()
-)
+SHAPE_ONLY = {
+    "reshape",
+    "transpose",
+    "convert_element_type",
+    "slice",
+    "dynamic_slice",
+    "squeeze",
+    "expand_dims",
+    "broadcast_in_dim",
+    "copy",
+    "rev",
+    "reduce_precision",
+}
 FLOAT_BYTES = 4
 
 
@@ -52,9 +61,7 @@ def macs(net: Net, example: Any) -> dict[str, int]:
     """
     batch = {leaf.shape[0] for leaf in jax.tree.leaves(example)}
     if batch != {1}:
-        raise BadInput(
-            f"the example has leading lengths {sorted(batch)}: give one example, with leading axis 1"
-        )
+        raise BadInput(f"the example has leading lengths {sorted(batch)}: give one example, with leading axis 1")
 
     def forward(params: Tree, state: Tree, x: Any) -> Any:
         return net.apply(params, state, x, train=False, key=None)[0]
@@ -150,9 +157,7 @@ def _count(jaxpr: Any, origins: list[str | None], times: int, totals: dict[str, 
             named = {source for source in sources if source}
             results = [named.pop() if len(named) == 1 and _same_shape(equation) else None]
         elif name == "while":
-            raise BadInput(
-                "the network holds a while loop, so its multiply-accumulates cannot be counted; use scan"
-            )
+            raise BadInput("the network holds a while loop, so its multiply-accumulates cannot be counted; use scan")
         elif name == "cond":
             results = _dearest_branch(equation, sources[1:], times, totals)
         elif (body := _body(equation)) is not None:
@@ -172,9 +177,7 @@ def _products(equation: Any) -> int:
     return math.prod(output.shape) * (math.prod(right.shape) // out_features)
 
 
-def _dearest_branch(
-    equation: Any, sources: list[str | None], times: int, totals: dict[str, int]
-) -> list[str | None]:
+def _dearest_branch(equation: Any, sources: list[str | None], times: int, totals: dict[str, int]) -> list[str | None]:
     counted = []
     for branch in equation.params["branches"]:
         inner: dict[str, int] = {}
@@ -195,12 +198,7 @@ def _body(equation: Any) -> Any:
 
 
 def _same_shape(equation: Any) -> bool:
-    return (
-        len(
-            {atom.aval.shape for atom in equation.invars if not isinstance(atom, Literal) and atom.aval.shape}
-        )
-        == 1
-    )
+    return len({atom.aval.shape for atom in equation.invars if not isinstance(atom, Literal) and atom.aval.shape}) == 1
 
 
 def _sorted(tree: Tree) -> Tree:

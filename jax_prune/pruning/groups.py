@@ -55,9 +55,7 @@ def weight_groups(params: Tree, rules: Sequence[Rule] = (), *, biases: bool = Tr
     return tuple(_group(name, paths, leaves) for name, paths in members.items())
 
 
-def bounds(
-    groups: Sequence[Group], rules: Sequence[Rule] = (), *, lower: float = 0.0, upper: float = 1.0
-) -> Bounds:
+def bounds(groups: Sequence[Group], rules: Sequence[Rule] = (), *, lower: float = 0.0, upper: float = 1.0) -> Bounds:
     """Ratio bounds float32 [G] from the rules that match a group's first leaf; later rules win.
 
     At least one unit of every group stays. Raises BadInput for bounds outside [0, 1] or crossed.
@@ -71,9 +69,7 @@ def bounds(
         if not (0 <= lowest <= 1 and 0 <= highest <= 1):
             raise BadInput(f"ratio bounds of {group.name} are {lowest} and {highest}: give numbers in [0, 1]")
         if lowest > highest:
-            raise BadInput(
-                f"ratio bounds of {group.name} are crossed: lower {lowest} is above upper {highest}"
-            )
+            raise BadInput(f"ratio bounds of {group.name} are crossed: lower {lowest} is above upper {highest}")
         low.append(lowest)
         high.append(min(highest, 1 - 1 / group.size))
     return Bounds(np.asarray(low, np.float32), np.asarray(high, np.float32))

@@ -49,10 +49,7 @@ def full(params: Tree) -> Masks:
 
 def from_kept(params: Tree, groups: Sequence[Group], ranks: Sequence[Array], kept: Array) -> Masks:
     """The ``kept[g]`` strongest units of every group stay; ``kept`` int [G] may be traced or vmapped."""
-    flags = [
-        rank >= group.size - kept[index]
-        for index, (group, rank) in enumerate(zip(groups, ranks, strict=True))
-    ]
+    flags = [rank >= group.size - kept[index] for index, (group, rank) in enumerate(zip(groups, ranks, strict=True))]
     return scatter(full(params), params, groups, flags)
 
 
@@ -89,9 +86,7 @@ def save_masks(path: str | os.PathLike[str], masks: Masks) -> None:
     """Masks in a file of one bit an entry, written atomically with a digest."""
     flat = {name: np.asarray(mask) for name, mask in storage.flatten_paths(masks).items()}
     packed = {name: np.packbits(mask) for name, mask in flat.items()}
-    storage.save_arrays(
-        path, packed, {"kind": "masks", "shapes": {name: list(m.shape) for name, m in flat.items()}}
-    )
+    storage.save_arrays(path, packed, {"kind": "masks", "shapes": {name: list(m.shape) for name, m in flat.items()}})
 
 
 def load_masks(path: str | os.PathLike[str], params: Tree | None = None) -> Masks:
@@ -117,6 +112,4 @@ def _check_fit(path: Any, masks: dict[str, Any], params: dict[str, Any]) -> None
     for name, mask in masks.items():
         shape = jnp.shape(params[name])
         if mask.shape not in (shape, (1,) * len(shape)):
-            raise BadInput(
-                f"{path} is of another net: {name} is {list(shape)} but its mask {list(mask.shape)}"
-            )
+            raise BadInput(f"{path} is of another net: {name} is {list(shape)} but its mask {list(mask.shape)}")

@@ -33,9 +33,7 @@ def hysteresis(
     flags = []
     for index, group in enumerate(groups):
         size, before = jnp.abs(gather(params, group)), gather(masks, group)
-        after = jnp.where(
-            before, size > PRUNE_BELOW * thresholds[index], size > RETURN_ABOVE * thresholds[index]
-        )
+        after = jnp.where(before, size > PRUNE_BELOW * thresholds[index], size > RETURN_ABOVE * thresholds[index])
         flags.append(jnp.where(changes[index], after, before))
     return masking.scatter(masks, params, groups, flags)
 

@@ -36,8 +36,7 @@ def fisher(params: Tree, square: Tree, groups: Sequence[Group]) -> tuple[Array, 
 def random(key: Array, groups: Sequence[Group]) -> tuple[Array, ...]:
     """Uniform noise: the control that every score must beat. Float32 [n_g]."""
     return tuple(
-        jax.random.uniform(jax.random.fold_in(key, index), (group.size,))
-        for index, group in enumerate(groups)
+        jax.random.uniform(jax.random.fold_in(key, index), (group.size,)) for index, group in enumerate(groups)
     )
 
 

@@ -35,9 +35,7 @@ def html(reports: Mapping[str, Report]) -> str:
     return markup.document(
         title,
         markup.Html(f"<header><h1>{title}</h1></header>"),
-        markup.section(
-            "Runs", "Errors are on the test split where it was read.", markup.table(HEAD, _rows(reports))
-        ),
+        markup.section("Runs", "Errors are on the test split where it was read.", markup.table(HEAD, _rows(reports))),
         markup.section(
             "Error over compression",
             "Rounds on the validation split; a ring marks the test error at the "

@@ -56,9 +56,7 @@ def picture(svg: str, kind: str = "picture") -> Html:
 
 def keys(entries: Mapping[str, str]) -> Html:
     """A legend: label -> CSS variable of its colour."""
-    marks = [
-        f'<span style="--key: var(--{colour})">{text(label)}</span>' for label, colour in entries.items()
-    ]
+    marks = [f'<span style="--key: var(--{colour})">{text(label)}</span>' for label, colour in entries.items()]
     return Html(f'<div class="keys">{"".join(marks)}</div>')
 
 

@@ -19,9 +19,7 @@ from jax_prune.report.markup import (
 )
 from jax_prune.report.schema import Report
 
-NO_PICTURES = (
-    "Pictures are left out: matplotlib is missing. pip install 'jax_prune[report]', then jax-prune report."
-)
+NO_PICTURES = "Pictures are left out: matplotlib is missing. pip install 'jax_prune[report]', then jax-prune report."
 
 
 def html(report: Report) -> str:
@@ -46,9 +44,7 @@ def _header(report: Report) -> Html:
     stand_in = f"{report.dataset} is a stand-in for {report.stand_in}" if report.stand_in else ""
     notes = join(paragraph(note, "muted small") for note in report.notes)
     title = text(report.title or report.study)
-    return Html(
-        f"<header><h1>{title}</h1>{paragraph(where, 'muted')}{paragraph(stand_in, 'warn')}{notes}</header>"
-    )
+    return Html(f"<header><h1>{title}</h1>{paragraph(where, 'muted')}{paragraph(stand_in, 'warn')}{notes}</header>")
 
 
 def _cards(report: Report) -> Html:

@@ -25,9 +25,7 @@ def read(kind: type[T], path: Path, version: int) -> T:
         raise BadInput(f"{path} is not a whole JSON file ({failure}); run the study again") from None
     if isinstance(value, dict) and value.get("format", version) != version:
         found = value["format"]
-        raise BadInput(
-            f"{path} has format {found!r}, but {version} is read here; use the version that wrote it"
-        )
+        raise BadInput(f"{path} has format {found!r}, but {version} is read here; use the version that wrote it")
     try:
         return build(kind, value, "report")
     except BadInput as failure:

@@ -102,9 +102,7 @@ def baseline_table(report: Report) -> Html:
     for index, entry in enumerate(rounds if losses else ()):
         values = [row[index] if index < len(row) else None for row in losses.values()]
         known = [value for value in values if value is not None]
-        cells = [
-            Cell(wording.loss(value), "best" if known and value == min(known) else "") for value in values
-        ]
+        cells = [Cell(wording.loss(value), "best" if known and value == min(known) else "") for value in values]
         rows.append((f"round {entry.round}", wording.count(entry.kept), *cells))
     head = ("", "kept", *(wording.allocator(name) for name in losses))
     return section(

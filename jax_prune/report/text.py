@@ -61,9 +61,7 @@ def summary(report: Report) -> Group:
 
     title, data = Text(report.title or report.study, "bold"), Text(wording.data_line(report), "dim")
     factor = report.compression
-    last = Text(
-        f"compression {wording.times(factor.weights)} of weights, {wording.times(factor.all)} with biases"
-    )
+    last = Text(f"compression {wording.times(factor.weights)} of weights, {wording.times(factor.all)} with biases")
     return Group(title, data, _comparison_table(report), _layer_table(report), last)
 
 
@@ -109,9 +107,7 @@ def _comparison(report: Report) -> str:
 
 
 def _layers(report: Report) -> str:
-    rows = [
-        (layer.name, f"{layer.size:,}", f"{layer.kept:,}", f"{layer.ratio:.4f}") for layer in report.layers
-    ]
+    rows = [(layer.name, f"{layer.size:,}", f"{layer.kept:,}", f"{layer.ratio:.4f}") for layer in report.layers]
     return _titled("Layers", table(("group", "before", "after", "ratio"), rows))
 
 
@@ -141,9 +137,7 @@ def _losses(report: Report) -> str:
 
 
 def _outcomes(report: Report) -> str:
-    rows = [
-        (wording.allocator(row.allocator), row.seeds, *row.worded) for row in wording.outcome_rows(report)
-    ]
+    rows = [(wording.allocator(row.allocator), row.seeds, *row.worded) for row in wording.outcome_rows(report)]
     return _titled(
         "Whole pipeline by allocator", table(("allocator", "seeds", "mean", "spread", "least", "most"), rows)
     )
@@ -155,13 +149,9 @@ def _setting(report: Report) -> str:
         stages = ", ".join(f"{name} {wording.duration(value)}" for name, value in report.seconds.items())
         parts.append(escape(f"Time: {stages}; in all {wording.duration(sum(report.seconds.values()))}."))
     if report.versions:
-        parts.append(
-            escape("Versions: " + ", ".join(f"{name} {value}" for name, value in report.versions.items()))
-        )
+        parts.append(escape("Versions: " + ", ".join(f"{name} {value}" for name, value in report.versions.items())))
     if report.config:
-        parts.append(
-            "\n".join(f"    {line}" for line in json.dumps(report.config, indent=1, default=str).split("\n"))
-        )
+        parts.append("\n".join(f"    {line}" for line in json.dumps(report.config, indent=1, default=str).split("\n")))
     return "\n\n".join(parts)
 
 

@@ -35,9 +35,7 @@ class Config:
     data_dir: str | None = option(None, "where prepared data sets lie; default: TFDS's own folder")
     seed: int = option(0, "seed of everything random")
     trained: bool = option(False, "the factory's net is trained already: skip dense training")
-    rules: str = option(
-        "", "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs'"
-    )
+    rules: str = option("", "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs'")
 
     compression: float = option(42.0, "target: prunable entries / kept ones; with biases in both")
     tolerance: float | None = option(
@@ -46,13 +44,9 @@ class Config:
     )
     rounds: int = option(6, "rounds of search, pruning and tuning")
     front: float = option(2.0, "above 1: early rounds prune more, late ones less")
-    score: str = option(
-        "fisher", "what ranks weights: fisher (|w| sqrt(E g^2)), magnitude, taylor (|w g|) or random"
-    )
+    score: str = option("fisher", "what ranks weights: fisher (|w| sqrt(E g^2)), magnitude, taylor (|w g|) or random")
     biases: bool = option(True, "prune biases together with their layer's weights")
-    allocation: str = option(
-        "de", "who sets the ratios: de, random, uniform, erk, lamp, global (magnitude) or score"
-    )
+    allocation: str = option("de", "who sets the ratios: de, random, uniform, erk, lamp, global (magnitude) or score")
     compare: str = option("", "comma-separated allocations to carry through the whole pipeline as well")
 
     algorithm: str = option("rand1bin", "evolution: rand1bin, best1bin or currenttobest1bin")
@@ -63,21 +57,19 @@ class Config:
     memory: float = option(2.0, "memory that candidates may take at once, GiB")
 
     dense_steps: int = option(6500, "steps of dense training before pruning; steps come in whole hundreds")
-    round_steps: int = option(2000, "steps of tuning in each round")
-    final_steps: int = option(6000, "steps of tuning in the last round")
+    round_steps: int = option(4000, "steps of tuning in each round")
+    final_steps: int = option(40000, "steps of tuning in the last round")
     batch_size: int = option(128, "examples of a training step")
     optimizer: str = option("adam", "adam or sgd (Nesterov momentum 0.9)")
     dense_rate: float = option(2e-3, "peak learning rate of dense training")
     tune_rate: float = option(5e-3, "peak learning rate of each round's tuning")
     weight_decay: float = option(0.0, "decoupled weight decay of all training")
     shift: int = option(0, "random shifts of half of the training images, pixels each way")
-    distillation: float = option(0.7, "weight of the dense net's soft targets in the tuning loss, 0 to 1")
-    temperature: float = option(2.0, "temperature of the soft targets")
+    distillation: float = option(0.95, "weight of the dense net's soft targets in the tuning loss, 0 to 1")
+    temperature: float = option(4.0, "temperature of the soft targets")
 
-    recovery: str = option(
-        "topk", "how removed connections may return while tuning: topk, hysteresis or none"
-    )
-    recovery_until: float = option(0.6, "share of a round's tuning after which its masks are final")
+    recovery: str = option("topk", "how removed connections may return while tuning: topk, hysteresis or none")
+    recovery_until: float = option(0.85, "share of a round's tuning after which its masks are final")
     recovery_rate: float = option(0.01, "gradient step length of removed weights while they may return")
 
     @classmethod

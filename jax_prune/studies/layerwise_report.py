@@ -126,9 +126,7 @@ def write_history(path: Path, compressed: Compressed) -> None:
 
 
 def _side(everything: reporting.Side, errors: dict[str, float], steps: int) -> reporting.Side:
-    return dataclasses.replace(
-        everything, error=errors["test"], validation_error=errors["validation"], steps=steps
-    )
+    return dataclasses.replace(everything, error=errors["test"], validation_error=errors["validation"], steps=steps)
 
 
 def _round(entry: Round) -> reporting.Round:
@@ -159,9 +157,7 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
         sensitivity=reporting.Sensitivity(
             ratios=tuple(map(float, last.arrays["ratios"])),
             loss=tuple(tuple(map(float, row)) for row in last.arrays["loss"]),
-            bounds=reporting.Limits(
-                tuple(map(float, last.arrays["lower"])), tuple(map(float, last.arrays["upper"]))
-            ),
+            bounds=reporting.Limits(tuple(map(float, last.arrays["lower"])), tuple(map(float, last.arrays["upper"]))),
             limit=last.facts["limit"],
         ),
     )
@@ -191,16 +187,12 @@ def _outcomes(config: Config, errors: dict[str, Any]) -> tuple[reporting.Outcome
         return ()
     names = {"search" if config.allocation == "de" else config.allocation: "pruned", **names}
     dense = errors["reference"]["test"]
-    return tuple(
-        reporting.Outcome(who, config.seed, errors[name]["test"], dense) for who, name in names.items()
-    )
+    return tuple(reporting.Outcome(who, config.seed, errors[name]["test"], dense) for who, name in names.items())
 
 
 def _command(config: Config) -> str:
     preset = type(config).preset(config.net)
-    changed = [
-        f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(preset, f.name)
-    ]
+    changed = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(preset, f.name)]
     values = dataclasses.asdict(config)
     flags = [f"--config.net={config.net}", *(f"--config.{name}={values[name]}" for name in changed)]
     return " ".join(["jax-prune layerwise --workdir=W", *flags])
@@ -209,7 +201,5 @@ def _command(config: Config) -> str:
 def _notes(config: Config) -> tuple[str, ...]:
     notes = ["Method after Wu et al. 2021 (Sensors 21(3):880); DE and schedule settings are ours."]
     if config.shift:
-        notes.append(
-            f"All training, dense and pruned, shifts half of the images by up to {config.shift} pixel(s)."
-        )
+        notes.append(f"All training, dense and pruned, shifts half of the images by up to {config.shift} pixel(s).")
     return tuple(notes)

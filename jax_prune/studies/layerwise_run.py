@@ -32,13 +32,9 @@ def run(config: Config, workdir: str) -> Report:
         splits = datasets.load(config.dataset, data_dir=config.data_dir)
         key = jax.random.key(config.seed)
         plan = plan_of(config)
-        dense = trained(
-            key, config, nets.build(config.net, config.seed), splits, stages, "dense", config.dense_steps
-        )
+        dense = trained(key, config, nets.build(config.net, config.seed), splits, stages, "dense", config.dense_steps)
         steps = 0 if config.trained else config.dense_steps + tuning_steps(plan)
-        reference = trained(
-            key, config, nets.build(config.net, config.seed), splits, stages, "reference", steps
-        )
+        reference = trained(key, config, nets.build(config.net, config.seed), splits, stages, "reference", steps)
         compressed = compress(key, dense, splits.train, splits.validation, plan, stages=stages)
         rivals = {
             name: compress(
@@ -136,7 +132,7 @@ def measure(candidates: dict[str, Net], splits: datasets.Splits) -> Stage:
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Rules as the flag writes them: 'PATTERN:frozen', 'PATTERN:lower=0.1,upper=0.9', 'PATTERN:group=NAME'; ';' between."""
+    """Rules as the flag writes them, ';' between: PATTERN:frozen, PATTERN:lower=0.1,upper=0.9, PATTERN:group=NAME."""
     return tuple(_rule(part.strip()) for part in text.split(";") if part.strip())
 
 
@@ -146,15 +142,11 @@ def _rule(text: str) -> Rule:
     for setting in settings.split(","):
         name, _, value = setting.strip().partition("=")
         try:
-            fields[name] = {"frozen": lambda _: True, "lower": float, "upper": float, "group": str}[name](
-                value
-            )
+            fields[name] = {"frozen": lambda _: True, "lower": float, "upper": float, "group": str}[name](value)
         except (KeyError, ValueError):
             raise BadInput(
                 f"rule '{text}' does not read: write PATTERN:frozen, PATTERN:lower=0.1,upper=0.9 or PATTERN:group=NAME"
             ) from None
     if not colon:
-        raise BadInput(
-            f"rule '{text}' has no pattern: write PATTERN:frozen, PATTERN:upper=0.9 or PATTERN:group=NAME"
-        )
+        raise BadInput(f"rule '{text}' has no pattern: write PATTERN:frozen, PATTERN:upper=0.9 or PATTERN:group=NAME")
     return Rule(pattern, **fields)

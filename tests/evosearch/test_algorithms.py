@@ -24,14 +24,10 @@ def test_partners_differ_from_each_other_and_from_the_slot(population, seed):
 
 
 def test_partners_are_uniform_over_all_choices():
-    draws = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) / n for n in (4, 3, 2)], indexing="ij"), -1).reshape(
-        -1, 3
-    )
+    draws = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) / n for n in (4, 3, 2)], indexing="ij"), -1).reshape(-1, 3)
     seen = set()
     for draw in draws:
-        seen.add(
-            tuple(np.asarray(distinct(jnp.asarray(np.repeat(draw[:, None], 5, axis=1), jnp.float32)))[:, 2])
-        )
+        seen.add(tuple(np.asarray(distinct(jnp.asarray(np.repeat(draw[:, None], 5, axis=1), jnp.float32)))[:, 2]))
     # 24 equally likely draws give the 24 ordered choices of three from the four others
     assert len(seen) == 24 and all(2 not in choice for choice in seen)
 
@@ -67,9 +63,7 @@ def test_reflection_is_what_two_mirrors_do(value, lower, width):
 def test_latin_hypercube_hits_every_slice_of_every_axis():
     box = Bounds(jnp.asarray([0.0, -2.0]), jnp.asarray([1.0, 6.0]))
     vectors = np.asarray(latin_hypercube(jax.random.key(3), 16, box), np.float64)
-    slices = np.floor(
-        (vectors - np.asarray(box.lower)) / (np.asarray(box.upper) - np.asarray(box.lower)) * 16
-    )
+    slices = np.floor((vectors - np.asarray(box.lower)) / (np.asarray(box.upper) - np.asarray(box.lower)) * 16)
     np.testing.assert_array_equal(np.sort(slices, axis=0), np.repeat(np.arange(16)[:, None], 2, axis=1))
 
 

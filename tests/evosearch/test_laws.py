@@ -110,9 +110,7 @@ def test_vmap_over_seeds_equals_a_loop(algorithm):
         together, _ = jax.jit(jax.vmap(step))(keys, stacked)
         states = [step(key, state)[0] for key, state in zip(keys, states, strict=True)]
         for index, state in enumerate(states):
-            jax.tree.map(
-                lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-6), together, state
-            )
+            jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-6), together, state)
 
 
 @every_algorithm
@@ -162,9 +160,7 @@ def test_differential_evolution_beats_random_search_on_a_sphere():
 
     def median(algorithm):
         config = Config(algorithm=algorithm, population=20, generations=100, at_once=20)
-        return np.median(
-            [evosearch.search(jax.random.key(s), config, box, sphere).score.value for s in seeds]
-        )
+        return np.median([evosearch.search(jax.random.key(s), config, box, sphere).score.value for s in seeds])
 
     random = median("random")
     for algorithm in ("rand1bin", "best1bin", "currenttobest1bin"):

@@ -29,9 +29,7 @@ DRAW = np.random.default_rng(0)
 
 
 def best_so_far(start: float, end: float, evaluations: int = 384, rate: float = 60.0) -> tuple[float, ...]:
-    falling = end + (start - end) * np.exp(-np.arange(evaluations) / rate) * DRAW.uniform(
-        0.9, 1.2, evaluations
-    )
+    falling = end + (start - end) * np.exp(-np.arange(evaluations) / rate) * DRAW.uniform(0.9, 1.2, evaluations)
     return tuple(np.minimum.accumulate(falling).tolist())
 
 
@@ -47,8 +45,7 @@ def make_round(index: int) -> Round:
         baselines={name: loss * factor for name, factor in zip(names, factors, strict=True)},
         search_loss=loss,
         returned=tuple(
-            int(kept * rate / (index + 1.5))
-            for kept, rate in zip(KEPT[index], (0.06, 0.04, 0.01), strict=True)
+            int(kept * rate / (index + 1.5)) for kept, rate in zip(KEPT[index], (0.06, 0.04, 0.01), strict=True)
         ),
         layers_kept=KEPT[index],
     )
@@ -72,11 +69,7 @@ def make_search() -> Search:
 
 def make_history() -> tuple[Point, ...]:
     dense = [Point("dense", 430 * e, 0.055 * 0.8**e + 0.0168, epoch=float(e)) for e in range(1, 13)]
-    tune = [
-        Point("tune", 430 * e, 0.0158 + 0.002 * r * 0.6**e, float(e), r)
-        for r in range(1, 7)
-        for e in range(1, 7)
-    ]
+    tune = [Point("tune", 430 * e, 0.0158 + 0.002 * r * 0.6**e, float(e), r) for r in range(1, 7) for e in range(1, 7)]
     reference = [Point("reference", 430 * e, 0.055 * 0.85**e + 0.0162, float(e)) for e in range(1, 49)]
     return (*dense, *tune, *reference)
 
@@ -161,8 +154,6 @@ def bare(example: Report) -> Report:
 def tolerant(example: Report) -> Report:
     """The tolerance question: values are kept fractions, missing until something is feasible."""
     history = tuple((None, None, *row[2:]) for row in example.search.history)
-    search = dataclasses.replace(
-        example.search, objective="kept fraction", history=history, random_history=()
-    )
+    search = dataclasses.replace(example.search, objective="kept fraction", history=history, random_history=())
     rounds = tuple(dataclasses.replace(entry, baselines={}, search_loss=None) for entry in example.rounds)
     return dataclasses.replace(example, search=search, rounds=rounds, baselines=Baselines())

@@ -160,12 +160,8 @@ def test_values_that_are_missing_or_not_positive_still_draw(example):
 def test_fifty_layers_draw_without_a_legend_of_fifty(example):
     pytest.importorskip("matplotlib")
     layers = tuple(Layer(f"layer{g}", 100, 10, 0.9) for g in range(50))
-    curves = dataclasses.replace(
-        example.search.sensitivity, loss=example.search.sensitivity.loss[:1] * 50, bounds=None
-    )
-    odd = dataclasses.replace(
-        example, layers=layers, search=dataclasses.replace(example.search, sensitivity=curves)
-    )
+    curves = dataclasses.replace(example.search.sensitivity, loss=example.search.sensitivity.loss[:1] * 50, bounds=None)
+    odd = dataclasses.replace(example, layers=layers, search=dataclasses.replace(example.search, sensitivity=curves))
     picture = search_figures.sensitivity(odd)
     assert "layer0" in picture and "layer49" in picture and "layer7" not in picture
 

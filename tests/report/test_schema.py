@@ -49,9 +49,7 @@ def test_reads_back_what_was_written(name, request, tmp_path):
 )
 def test_any_layers_and_floats_survive(tmp_path_factory, rows, value):
     layers = tuple(Layer(*row) for row in rows)
-    report = Report(
-        "s", "t", "d", 0, Side(value), Side(), Compression(value, None), layers, rounds=(Round(1, kept=3),)
-    )
+    report = Report("s", "t", "d", 0, Side(value), Side(), Compression(value, None), layers, rounds=(Round(1, kept=3),))
     path = tmp_path_factory.mktemp("report") / "report.json"
     report.to_json(path)
     assert Report.from_json(path) == report

@@ -1,0 +1,101 @@
+"""Runs one preset of ``layerwise`` over several seeds and writes what docs/results/ holds.
+
+    python benchmarks/seeds.py --net=lenet300 --preset=record --out=docs/results/lenet300_record --models
+
+Each seed's report.json goes to OUT/seed_K.json (with --models its packed net beside it), and OUT/summary.json holds
+means and spread. Seeds are paired: dense reference and pruned net of a seed share initial weights and data order.
+Runs resume: an interrupted call goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+NET = flags.DEFINE_string("net", "lenet300", "net of the study")
+PRESET = flags.DEFINE_string("preset", "default", "preset of the study")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "seeds to run")
+SET = flags.DEFINE_multi_string("set", [], "further settings of the study, as FIELD=VALUE")
+OUT = flags.DEFINE_string("out", None, "folder for reports and summary", required=True)
+RUNS = flags.DEFINE_string("runs", "runs", "folder for the runs' workdirs")
+JOBS = flags.DEFINE_integer("jobs", 1, "seeds at a time; with more than one, each is pinned to one core")
+MODELS = flags.DEFINE_bool("models", False, "keep the packed nets too")
+
+
+def main(_: list[str]) -> None:
+    out = Path(OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(JOBS.value) as pool:
+        reports = list(pool.map(run, range(len(SEEDS.value)), SEEDS.value))
+    summary = summarise(reports)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps(summary, indent=2))
+
+
+def run(index: int, seed: str) -> dict[str, Any]:
+    """One seed's report, from its workdir if finished there already."""
+    workdir = Path(RUNS.value) / f"{Path(OUT.value).name}_{seed}"
+    subprocess.run([*command(seed), f"--workdir={workdir}"], check=True, preexec_fn=_pinned(index))
+    shutil.copy(workdir / "report.json", Path(OUT.value) / f"seed_{seed}.json")
+    if MODELS.value:
+        shutil.copy(workdir / "model.jaxprune", Path(OUT.value) / f"seed_{seed}.jaxprune")
+    return json.loads((workdir / "report.json").read_text())
+
+
+def command(seed: str) -> list[str]:
+    settings = [f"--config.{setting}" for setting in SET.value]
+    base = [
+        sys.executable,
+        "-m",
+        "jax_prune",
+        "layerwise",
+        f"--preset={PRESET.value}",
+        f"--config.net={NET.value}",
+    ]
+    return [*base, f"--config.seed={seed}", *settings]
+
+
+def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    def spread(values: list[float]) -> dict[str, Any]:
+        sd = statistics.stdev(values) if len(values) > 1 else 0.0
+        return {"mean": statistics.mean(values), "sd": sd, "values": values}
+
+    dense = [report["dense"]["error"] for report in reports]
+    pruned = [report["pruned"]["error"] for report in reports]
+    summary = {
+        "command": " ".join(["python benchmarks/seeds.py", *sys.argv[1:]]),
+        "seeds": [report["seed"] for report in reports],
+        "dense_test_error": spread(dense),
+        "pruned_test_error": spread(pruned),
+        "pruned_minus_dense": spread([after - before for before, after in zip(dense, pruned, strict=True)]),
+        "compression_weights": spread([report["compression"]["weights"] for report in reports]),
+        "compression_all": spread([report["compression"]["all"] for report in reports]),
+        "seconds": spread([sum(report["seconds"].values()) for report in reports]),
+        "jobs_at_a_time": JOBS.value,
+        "versions": reports[0]["versions"],
+    }
+    outcomes = [outcome for report in reports for outcome in report["baselines"]["outcomes"]]
+    names = dict.fromkeys(outcome["allocator"] for outcome in outcomes)
+    summary["allocations"] = {
+        name: spread([outcome["error"] for outcome in outcomes if outcome["allocator"] == name]) for name in names
+    }
+    return summary
+
+
+def _pinned(index: int) -> Any:
+    if JOBS.value == 1:
+        return None
+    return lambda: os.sched_setaffinity(0, {index % (os.cpu_count() or 1)})
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,211 @@
+"""The command line: ``jax-prune STUDY --workdir=W [--config.field=value]``, and what looks at finished runs.
+
+jax is imported only when something is computed, so that help, list and errors answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+
+from jax_prune import __version__, flags
+from jax_prune.errors import BadInput
+from jax_prune.studies import STUDIES
+
+BAD_INPUT, INTERRUPTED = 2, 130
+INTERRUPTED_TEXT = "interrupted: finished stages are kept; run the same command again to go on"
+
+USAGE = """\
+jax-prune finds how much every layer of a JAX/Flax network can lose, and removes it.
+
+usage: jax-prune COMMAND [FLAGS]
+
+studies
+{studies}
+
+on finished runs
+  evaluate   re-measure a packed net: --model=FILE or --workdir=W
+  report     write report.html and report.md again from report.json: --workdir=W
+  compare    several runs in one table: --workdir=A --workdir=B [--out=FOLDER]
+
+other
+  data       data prepare NAME --from DIR --data_dir OUT: raw files to a TFDS data set
+  list       the studies, one line each
+
+'jax-prune COMMAND --help' lists a command's flags. Version {version}."""
+
+
+def console() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command; gives 0, or 2 after one line on stderr for bad input, or 130 after Ctrl-C."""
+    try:
+        return _dispatch(list(argv))
+    except BadInput as error:
+        return _fail(f"error: {error}", BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED_TEXT, INTERRUPTED)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(f"error:{where} {error.strerror or error}; check the path and its permissions", BAD_INPUT)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(_usage())
+        return 0 if argv else BAD_INPUT
+    if argv[0] in ("--version", "version"):
+        print(__version__)
+        return 0
+    command, arguments = argv[0], argv[1:]
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "list": _list,
+        "data": _data,
+        "evaluate": _evaluate,
+        "report": _report,
+        "compare": _compare,
+    }
+    if command in STUDIES:
+        return _study(command, arguments)
+    if command not in commands:
+        close = difflib.get_close_matches(command, [*STUDIES, *commands], 1)
+        hint = f"did you mean {close[0]}?" if close else "'jax-prune list' lists the studies"
+        raise BadInput(f"unknown command '{command}': {hint}")
+    return commands[command](arguments)
+
+
+def _study(name: str, arguments: list[str]) -> int:
+    """Runs a study; flags given by the user go over the preset, which may depend on the net."""
+    study = importlib.import_module(f"jax_prune.studies.{name}")
+    values = absl_flags.FlagValues()
+    _define(values, "workdir", None, "folder of the run: made if absent, resumed if it holds the same run")
+    _define(values, "preset", "default", "settings to start from: default, record or compare")
+    absl_flags.DEFINE_boolean("smoke", False, "the same run in seconds, with meaningless accuracy", flag_values=values)
+    flags.define(values, study.Config.preset())
+    if _wants_help(arguments):
+        print(f"{study.__doc__.strip()}\n\nflags (defaults: the default preset of lenet300)\n{flags.describe(values)}")
+        return 0
+    _no_more(flags.parse(values, arguments), name)
+    workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")
+    given = flags.given(values)
+    config = flags.apply(values, study.Config.preset(given.get("net", study.Config().net), values.preset))
+    config = config.smoke() if values.smoke else config
+    report = study.run(config, workdir)
+    from jax_prune import report as reporting
+
+    reporting.show(report, Path(workdir) / "report.html")
+    return 0
+
+
+def _list(arguments: list[str]) -> int:
+    for name, line in STUDIES.items():
+        print(f"{name:<12} {line}")
+    return 0
+
+
+def _data(arguments: list[str]) -> int:
+    values = absl_flags.FlagValues()
+    _define(values, "from", None, "folder of the raw files")
+    _define(values, "data_dir", None, "folder of TFDS data sets to write to")
+    if _wants_help(arguments) or arguments[:1] != ["prepare"]:
+        print(f"usage: jax-prune data prepare NAME --from DIR --data_dir OUT\n{flags.describe(values)}")
+        return 0 if _wants_help(arguments) else BAD_INPUT
+    names = flags.parse(values, arguments[1:])
+    example = "jax-prune data prepare fashion_mnist --from RAW --data_dir DATA"
+    if len(names) != 1:
+        raise BadInput(f"data prepare takes one name, not {len(names)}: {example}")
+    source, target = _required(values, "from", example), _required(values, "data_dir", example)
+    from jax_prune import datasets
+
+    print(f"prepared {names[0]} in {datasets.prepare(names[0], source, target)}")
+    return 0
+
+
+def _evaluate(arguments: list[str]) -> int:
+    values = absl_flags.FlagValues()
+    _define(values, "model", None, "packed net to measure, such as W/model.jaxprune")
+    _define(values, "workdir", None, "finished run whose packed net to measure")
+    _define(values, "data_dir", None, "where prepared data sets lie")
+    if _wants_help(arguments):
+        print(f"usage: jax-prune evaluate --model=FILE | --workdir=W\n{flags.describe(values)}")
+        return 0
+    _no_more(flags.parse(values, arguments), "evaluate")
+    if values.model is None:
+        workdir = _required(values, "workdir", "jax-prune evaluate --model=W/model.jaxprune")
+        values.model = str(Path(workdir) / "model.jaxprune")
+    from jax_prune.studies import evaluate
+
+    print(evaluate.table(evaluate.measure(values.model, values.data_dir)))
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    values = absl_flags.FlagValues()
+    _define(values, "workdir", None, "folder of a finished run")
+    if _wants_help(arguments):
+        print(f"usage: jax-prune report --workdir=W\n{flags.describe(values)}")
+        return 0
+    _no_more(flags.parse(values, arguments), "report")
+    folder = Path(_required(values, "workdir", "jax-prune report --workdir=runs/quickstart"))
+    from jax_prune import report as reporting
+
+    report = reporting.Report.from_json(folder / "report.json")
+    reporting.show(report, reporting.write(report, folder))
+    return 0
+
+
+def _compare(arguments: list[str]) -> int:
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_multi_string("workdir", [], "folder of a finished run; give two or more", flag_values=values)
+    _define(values, "out", None, "folder for compare.md and compare.html")
+    if _wants_help(arguments):
+        print(f"usage: jax-prune compare --workdir=A --workdir=B [--out=FOLDER]\n{flags.describe(values)}")
+        return 0
+    _no_more(flags.parse(values, arguments), "compare")
+    if len(values.workdir) < 2:
+        raise BadInput("compare needs two runs or more: jax-prune compare --workdir=A --workdir=B")
+    from jax_prune.report import compare
+
+    print(compare.markdown(compare.load(values.workdir)))
+    if values.out is not None:
+        print(f"written: {', '.join(str(path) for path in compare.write(values.workdir, values.out))}")
+    return 0
+
+
+def _usage() -> str:
+    studies = "\n".join(f"  {name:<10} {line}" for name, line in STUDIES.items())
+    return USAGE.format(studies=studies, version=__version__)
+
+
+def _define(values: absl_flags.FlagValues, name: str, default: Any, text: str) -> None:
+    absl_flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+def _wants_help(arguments: Sequence[str]) -> bool:
+    return any(argument in ("--help", "-h", "-help", "--helpfull") for argument in arguments)
+
+
+def _no_more(rest: Sequence[str], command: str) -> None:
+    if rest:
+        raise BadInput(f"{command} takes flags only, not '{rest[0]}'; --help lists them")
+
+
+def _required(values: absl_flags.FlagValues, name: str, example: str) -> str:
+    value = values[name].value
+    if not value:
+        raise BadInput(f"--{name} is missing, for example: {example}")
+    return str(value)
+
+
+def _fail(line: str, status: int) -> int:
+    print(f"jax-prune: {' '.join(line.split())}", file=sys.stderr)
+    return status
