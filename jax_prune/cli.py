@@ -92,7 +92,9 @@ def _study(name: str, arguments: list[str]) -> int:
     absl_flags.DEFINE_boolean("smoke", False, "the same run in seconds, with meaningless accuracy", flag_values=values)
     flags.define(values, study.Config.preset())
     if _wants_help(arguments):
-        print(f"{study.__doc__.strip()}\n\nflags (defaults: the default preset of lenet300)\n{flags.describe(values)}")
+        print(
+            f"{(study.__doc__ or '').strip()}\n\nflags (defaults: the default preset of lenet300)\n{flags.describe(values)}"
+        )
         return 0
     _no_more(flags.parse(values, arguments), name)
     workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")
@@ -139,12 +141,14 @@ def _evaluate(arguments: list[str]) -> int:
         print(f"usage: jax-prune evaluate --model=FILE | --workdir=W\n{flags.describe(values)}")
         return 0
     _no_more(flags.parse(values, arguments), "evaluate")
-    if values.model is None:
-        workdir = _required(values, "workdir", "jax-prune evaluate --model=W/model.jaxprune")
-        values.model = str(Path(workdir) / "model.jaxprune")
+    model = values.model
+    if model is None:
+        model = str(
+            Path(_required(values, "workdir", "jax-prune evaluate --model=W/model.jaxprune")) / "model.jaxprune"
+        )
     from jax_prune.studies import evaluate
 
-    print(evaluate.table(evaluate.measure(values.model, values.data_dir)))
+    print(evaluate.table(evaluate.measure(model, values.data_dir)))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -123,7 +124,7 @@ def compress(
     return Compressed(net, masks, groups, kept, ratios, tuple(rounds))
 
 
-def budgets(plan: Plan, groups: tuple[Group, ...]) -> list[int | None]:
+def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
     """Kept entries after each round; None in every round of a tolerance plan. Raises BadInput out of range."""
     if plan.rounds < 1:
         raise BadInput(f"rounds is {plan.rounds}: give at least 1")
@@ -132,7 +133,7 @@ def budgets(plan: Plan, groups: tuple[Group, ...]) -> list[int | None]:
     total = int(grouping.sizes(groups).sum())
     if plan.budget is None and not (plan.compression and plan.compression >= 1):
         raise BadInput(f"compression is {plan.compression}: give a factor of 1 or more, or a budget or tolerance")
-    target = int(total / plan.compression) if plan.budget is None else plan.budget
+    target = plan.budget if plan.budget is not None else int(total / (plan.compression or 1))
     if target < len(groups):
         raise BadInput(
             f"budget {target} is below one weight for each of {len(groups)} layers: ask for less compression"

@@ -173,8 +173,8 @@ def _entry(flag: flags.Flag[Any]) -> str:
 
 def _placeholder(parser: Any) -> str:
     """What stands after the = in --help."""
-    annotation = _without_none(parser.annotation) if _is_optional(getattr(parser, "annotation", str)) else None
-    annotation = annotation or getattr(parser, "annotation", str)
+    annotation: Any = getattr(parser, "annotation", str)
+    annotation = _without_none(annotation) if _is_optional(annotation) else annotation
     return {int: "N", float: "X", str: "TEXT"}.get(annotation, "LIST")
 
 

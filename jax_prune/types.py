@@ -30,8 +30,7 @@ class Batch(NamedTuple):
     y: Any
 
 
-@flax.struct.dataclass
-class Net:
+class Net(flax.struct.PyTreeNode):
     """A network as a pure function with its parameters: all that the package ever sees.
 
     ``apply(params, state, x, *, train, key) -> (outputs, state)`` is pure; ``x`` has leading

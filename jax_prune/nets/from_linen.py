@@ -32,7 +32,7 @@ class _Apply:
     def __call__(self, params: Tree, state: Tree, x: Any, *, train: bool, key: Array | None) -> tuple[Any, Tree]:
         random = train and key is not None
         arguments = inspect.signature(type(self.module).__call__).parameters
-        flags = {name: train for name in TRAIN_ARGUMENTS if name in arguments}
+        flags: dict[str, Any] = {name: train for name in TRAIN_ARGUMENTS if name in arguments}
         flags |= {name: not train for name in EVALUATION_ARGUMENTS if name in arguments}
         if "deterministic" in arguments:
             flags["deterministic"] = not random

@@ -21,7 +21,7 @@ def from_nnx(model: nnx.Module) -> Net:
     except random streams, which restart from ``key`` at every call. Paths are attribute names
     joined by '/', such as ``ip1/kernel``. ``net.rebuild(params, state)`` gives a new module.
     """
-    graphdef, params, streams, state = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    graphdef, params, streams, state = nnx.split(model, nnx.Param, nnx.RngState, ...)  # type: ignore[misc]
     definition = _Definition(
         graphdef,
         params=tuple(_leaves(params)),
@@ -74,7 +74,7 @@ class _Apply:
         outputs = model(x)
         if not train:
             return outputs, state
-        _, _, _, new_state = nnx.split(model, nnx.Param, nnx.RngState, ...)
+        _, _, _, new_state = nnx.split(model, nnx.Param, nnx.RngState, ...)  # type: ignore[misc]
         return outputs, _nested(_leaves(new_state))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
 from jax_prune.pruning.groups import gather, leaf_at
@@ -23,7 +24,7 @@ def erk(params: Tree, groups: Sequence[Group], lower: np.ndarray, upper: np.ndar
     return fill(density * [group.size for group in groups], lower, upper, budget)
 
 
-def global_magnitude(scores: Sequence[np.ndarray], lower: np.ndarray, upper: np.ndarray, budget: int) -> np.ndarray:
+def global_magnitude(scores: Sequence[ArrayLike], lower: np.ndarray, upper: np.ndarray, budget: int) -> np.ndarray:
     """The budget's highest scores over all groups together; within the bounds, the best next ones."""
     return _by_score([np.asarray(score) for score in scores], lower, upper, budget)
 

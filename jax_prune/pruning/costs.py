@@ -147,7 +147,8 @@ def _count(jaxpr: Any, origins: list[str | None], times: int, totals: dict[str, 
 
     for equation in jaxpr.eqns:
         sources = [origin(atom) for atom in equation.invars]
-        name, results = equation.primitive.name, [None] * len(equation.outvars)
+        name = equation.primitive.name
+        results: list[str | None] = [None] * len(equation.outvars)
         if name in ("dot_general", "conv_general_dilated"):
             leaf = sources[1] or sources[0] or ACTIVATIONS
             totals[leaf] = totals.get(leaf, 0) + times * _products(equation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -108,7 +108,7 @@ def _bias_of(path: str) -> str:
     return f"{parent}/bias" if parent else "bias"
 
 
-def _says(rules: Sequence[Rule], path: str, field: str) -> object:
+def _says(rules: Sequence[Rule], path: str, field: str) -> Any:
     """What the last matching rule that speaks of ``field`` says of a path; None where none does."""
     said = [getattr(rule, field) for rule in rules if re.fullmatch(rule.pattern, path)]
     return next((value for value in reversed(said) if value not in (None, False)), None)

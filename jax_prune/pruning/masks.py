@@ -33,7 +33,7 @@ def strongest(score: Array, kept: ArrayLike) -> Array:
     bits = jax.lax.bitcast_convert_type(score.astype(jnp.float32), jnp.uint32)
 
     def add_bit(index: int, threshold: Array) -> Array:
-        trial = threshold | (jnp.uint32(1) << (30 - index).astype(jnp.uint32))
+        trial = threshold | (jnp.uint32(1) << jnp.uint32(30 - index))
         return jnp.where((bits >= trial).sum() >= kept, trial, threshold)
 
     threshold = jax.lax.fori_loop(0, 31, add_bit, jnp.zeros((), jnp.uint32))

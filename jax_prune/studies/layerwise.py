@@ -37,7 +37,7 @@ class Config:
     trained: bool = option(False, "the factory's net is trained already: skip dense training")
     rules: str = option("", "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs'")
 
-    compression: float = option(42.0, "target: prunable entries / kept ones; with biases in both")
+    compression: float = option(40.0, "target: prunable entries / kept ones; with biases in both")
     tolerance: float | None = option(
         None,
         "instead of a target: highest compression whose accuracy on calibration data is at most this below dense",
@@ -58,7 +58,7 @@ class Config:
 
     dense_steps: int = option(6500, "steps of dense training before pruning; steps come in whole hundreds")
     round_steps: int = option(4000, "steps of tuning in each round")
-    final_steps: int = option(40000, "steps of tuning in the last round")
+    final_steps: int = option(60000, "steps of tuning in the last round")
     batch_size: int = option(128, "examples of a training step")
     optimizer: str = option("adam", "adam or sgd (Nesterov momentum 0.9)")
     dense_rate: float = option(2e-3, "peak learning rate of dense training")

@@ -13,6 +13,14 @@ Settings = dict[str, Any]
 
 RIVALS = "random,uniform,erk,lamp,global"
 
+LENET5: Settings = {
+    "dense_steps": 2000,
+    "tune_rate": 3e-3,
+    "population": 16,
+    "generations": 9,
+    "calibration": 1000,
+}
+
 PRESETS: dict[str, dict[str, Settings]] = {
     "lenet300": {
         "default": {},
@@ -29,8 +37,19 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "compare": {"compare": RIVALS, "rounds": 5, "round_steps": 1500, "final_steps": 6000},
     },
     "lenet5": {
-        "default": {},
-        "record": {},
-        "compare": {},
+        "default": LENET5 | {"compression": 64.0, "rounds": 5, "round_steps": 500, "final_steps": 2500},
+        "record": LENET5
+        | {
+            "compression": 300.0,
+            "rounds": 12,
+            "round_steps": 800,
+            "final_steps": 6000,
+            "shift": 1,
+            "distillation": 0.7,
+            "temperature": 2.0,
+            "recovery_until": 0.6,
+        },
+        "compare": LENET5
+        | {"compression": 64.0, "rounds": 3, "round_steps": 400, "final_steps": 800, "compare": RIVALS},
     },
 }

@@ -137,16 +137,15 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
 
 
 def _rule(text: str) -> Rule:
-    pattern, colon, settings = text.rpartition(":")
-    fields: dict[str, Any] = {}
-    for setting in settings.split(","):
-        name, _, value = setting.strip().partition("=")
-        try:
-            fields[name] = {"frozen": lambda _: True, "lower": float, "upper": float, "group": str}[name](value)
-        except (KeyError, ValueError):
-            raise BadInput(
-                f"rule '{text}' does not read: write PATTERN:frozen, PATTERN:lower=0.1,upper=0.9 or PATTERN:group=NAME"
-            ) from None
-    if not colon:
-        raise BadInput(f"rule '{text}' has no pattern: write PATTERN:frozen, PATTERN:upper=0.9 or PATTERN:group=NAME")
+    pattern, _, settings = text.rpartition(":")
+    convert: dict[str, Any] = {"frozen": lambda _: True, "lower": float, "upper": float, "group": str}
+    pairs = [setting.strip().partition("=") for setting in settings.split(",")]
+    try:
+        fields = {name: convert[name](value) for name, _, value in pairs}
+    except (KeyError, ValueError):
+        fields = {}
+    if not pattern or not fields:
+        raise BadInput(
+            f"rule '{text}' does not read: write PATTERN:frozen, PATTERN:lower=0.1,upper=0.9 or PATTERN:group=NAME"
+        )
     return Rule(pattern, **fields)
