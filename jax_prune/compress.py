@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jax_prune import evosearch, learning
+from jax_prune import datasets, evosearch, learning
 from jax_prune.errors import BadInput
 from jax_prune.learning import ExampleFunction, Recipe
 from jax_prune.pruning import groups as grouping
@@ -32,6 +32,8 @@ class Plan:
     ``score``: fisher, magnitude, taylor or random. ``allocation``, who sets the layers' ratios: de, random,
     uniform, erk, lamp, global (magnitude) or score (the ranking's own scores, compared over all layers).
     ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
+    ``distillation``: weight of the trained net's softened outputs in the tuning loss; None is 0.95 under
+    ``learning.cross_entropy``, whose outputs are logits, and 0 under any other loss.
     ``recovery``: topk, hysteresis or none; see ``learning.Recovery`` for ``until`` and ``rate``. Steps are rounded
     up to whole hundreds; the last round takes ``final_steps``.
     """
@@ -52,10 +54,10 @@ class Plan:
     sensitivity: float = 1.0
     memory: int = 2 * 2**30
     recipe: Recipe = Recipe(learning_rate=5e-3)
-    distillation: float = 0.7
-    temperature: float = 2.0
+    distillation: float | None = None
+    temperature: float = 4.0
     recovery: str = "topk"
-    recovery_until: float = 0.6
+    recovery_until: float = 0.85
     recovery_rate: float = 0.01
 
 
@@ -84,8 +86,8 @@ class Compressed(NamedTuple):
 def compress(
     key: Array,
     net: Net,
-    train: Batch,
-    validation: Batch,
+    train: Batch | Iterable[Batch],
+    validation: Batch | Iterable[Batch],
     plan: Plan,
     *,
     loss: ExampleFunction = learning.cross_entropy,
@@ -95,9 +97,11 @@ def compress(
     """Prunes a trained ``net`` to the plan's budget or tolerance, and tunes what is left.
 
     ``loss(outputs, batch) -> [B]``, lower is better, is searched and trained on ``train``; ``metric``, higher is
-    better, is what ``tolerance`` bounds and what is reported on ``validation``. All leaves of the batches have
-    leading axis B. ``stages`` keeps every stage on disk. Raises BadInput for a plan that cannot be carried out.
+    better, is what ``tolerance`` bounds and what is reported on ``validation``. Data is a Batch of arrays, every
+    leaf with leading axis B, or an iterable of such batches. ``stages`` keeps every stage on disk. Raises BadInput
+    for data or weights with NaN and for a plan that cannot be carried out.
     """
+    train, validation = _arrays(train, "training data"), _arrays(validation, "validation data")
     stages = stages or Stages(None, {})
     groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
     lesson = Lesson.of(net, train, validation, plan, loss, metric)
@@ -142,6 +146,10 @@ def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
         raise BadInput(f"budget {target} is above the {total} prunable entries: give fewer")
     way = 1 - (1 - np.arange(1, plan.rounds + 1) / plan.rounds) ** plan.front
     return [max(target, int(total * (target / total) ** share)) for share in way[:-1]] + [target]
+
+
+def _arrays(data: Batch | Iterable[Batch], name: str) -> Batch:
+    return datasets.check(data, name=name) if isinstance(data, Batch) else datasets.from_batches(data, name=name)
 
 
 def _sample(key: Array, train: Batch, count: int) -> Batch:

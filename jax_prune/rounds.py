@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SWEEP = np.array([*np.linspace(0.0, 0.9, 7), 0.95, 0.97, 0.985, 0.995], np.float32)
 GAMMA = 1e-3  # hysteresis: a layer's masks change with probability 1 / (1 + GAMMA * step)
+DISTILLATION = 0.95  # default weight of the trained net's softened logits
 STATIC = ("uniform", "erk", "lamp", "global", "score")
 SEARCHED = ("de", "random")
 
@@ -50,10 +51,13 @@ class Lesson(NamedTuple):
         metric: ExampleFunction,
     ) -> Lesson:
         train, validation = jax.device_put(train), jax.device_put(validation)
-        if not plan.distillation:
+        weight = plan.distillation
+        if weight is None:
+            weight = DISTILLATION if loss is learning.cross_entropy else 0.0
+        if not weight:
             return cls(train, loss, train, loss, validation, metric)
         taught = learning.with_teacher(train, learning.outputs_of(net, train))
-        distilled = learning.Distillation(loss, plan.distillation, plan.temperature)
+        distilled = learning.Distillation(loss, weight, plan.temperature)
         return cls(taught, distilled, train, loss, validation, metric)
 
 

@@ -1,0 +1,76 @@
+"""Groups follow the parameter tree and the rules; a rule that does nothing is an error."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_prune import nets
+from jax_prune.errors import BadInput
+from jax_prune.pruning import groups
+from jax_prune.pruning.groups import Rule
+
+PARAMS = nets.build("lenet5").params
+
+
+def names(*rules, **options):
+    return [(group.name, group.size) for group in groups.weight_groups(PARAMS, rules, **options)]
+
+
+@pytest.mark.compat
+def test_one_group_a_layer_with_its_bias():
+    assert names() == [("conv1", 520), ("conv2", 25_050), ("ip1", 400_500), ("ip2", 5_010)]
+    assert names(biases=False) == [("conv1", 500), ("conv2", 25_000), ("ip1", 400_000), ("ip2", 5_000)]
+
+
+def test_frozen_leaves_are_in_no_group():
+    assert names(Rule("ip2/.*", frozen=True)) == [("conv1", 520), ("conv2", 25_050), ("ip1", 400_500)]
+    assert names(Rule(".*bias", frozen=True))[0] == ("conv1", 500)
+
+
+def test_grouped_layers_share_one_ratio():
+    assert names(Rule("conv./kernel", group="convs")) == [("convs", 25_570), ("ip1", 400_500), ("ip2", 5_010)]
+
+
+def test_gather_lists_entries_in_unit_order():
+    (group, *_) = groups.weight_groups(PARAMS, [Rule("conv./kernel", group="convs")])
+    parts = [PARAMS[layer][leaf].ravel() for layer in ("conv1", "conv2") for leaf in ("kernel", "bias")]
+    np.testing.assert_array_equal(groups.gather(PARAMS, group), np.concatenate(parts))
+
+
+def test_norm_scales_and_lone_vectors_are_never_pruned():
+    params = {"norm": {"scale": jnp.ones(4), "bias": jnp.ones(4)}, "dense": {"kernel": jnp.ones((4, 2))}}
+    assert [group.name for group in groups.weight_groups(params)] == ["dense"]
+
+
+def test_bounds_come_from_rules_and_leave_one_unit():
+    parts = groups.weight_groups(PARAMS)
+    box = groups.bounds(parts, [Rule("conv1/.*", upper=0.5), Rule("ip1/kernel", lower=0.9)])
+    np.testing.assert_allclose(box.lower, [0, 0, 0.9, 0])
+    np.testing.assert_allclose(box.upper, [0.5, *(1 - 1 / group.size for group in parts[1:])])
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (Rule("ip9/kernel"), "matches no parameter; there are ip"),
+        (Rule("ip1"), "matches no parameter"),
+        (Rule("("), "not a regular expression"),
+    ],
+)
+def test_a_rule_that_matches_nothing_says_what_there_is(rule, says):
+    with pytest.raises(BadInput, match=says):
+        names(rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [(Rule("ip1/.*", lower=0.9, upper=0.1), "crossed"), (Rule("ip1/.*", upper=1.5), r"in \[0, 1\]")],
+)
+def test_bad_bounds(rule, says):
+    with pytest.raises(BadInput, match=says):
+        groups.bounds(groups.weight_groups(PARAMS), [rule])
+
+
+def test_nothing_to_prune():
+    with pytest.raises(BadInput, match="nothing to prune"):
+        names(Rule(".*", frozen=True))
