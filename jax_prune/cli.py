@@ -92,9 +92,8 @@ def _study(name: str, arguments: list[str]) -> int:
     absl_flags.DEFINE_boolean("smoke", False, "the same run in seconds, with meaningless accuracy", flag_values=values)
     flags.define(values, study.Config.preset())
     if _wants_help(arguments):
-        print(
-            f"{(study.__doc__ or '').strip()}\n\nflags (defaults: the default preset of lenet300)\n{flags.describe(values)}"
-        )
+        print((study.__doc__ or "").strip())
+        print(f"\nflags (defaults: the default preset of lenet300)\n{flags.describe(values)}")
         return 0
     _no_more(flags.parse(values, arguments), name)
     workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")

@@ -15,7 +15,7 @@ from jax_prune.errors import BadInput
 from jax_prune.learning import ExampleFunction, Recipe
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning.groups import Rule
-from jax_prune.rounds import Lesson, ask, find, sweep, tune
+from jax_prune.rounds import RECOVERIES, SCORES, SEARCHED, STATIC, Lesson, ask, find, sweep, tune
 from jax_prune.stages import Stage, Stages, stage_key
 from jax_prune.types import Array, Batch, Group, Masks, Net
 
@@ -103,7 +103,7 @@ def compress(
     """
     train, validation = _arrays(train, "training data"), _arrays(validation, "validation data")
     stages = stages or Stages(None, {})
-    groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
+    groups = checked(plan, net)
     lesson = Lesson.of(net, train, validation, plan, loss, metric)
     sample = _sample(stage_key(key, "calibration"), train, plan.calibration)
     (reference,) = learning.evaluate(net, sample, metric)
@@ -126,6 +126,26 @@ def compress(
     masks = _on_device(rounds[-1].tuned.arrays["masks"])
     ratios = 1 - kept / grouping.sizes(groups)
     return Compressed(net, masks, groups, kept, ratios, tuple(rounds))
+
+
+def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
+    """The net's weight groups under the plan's rules. Raises BadInput for whatever of the plan cannot be done.
+
+    Costs nothing, so that a long run can ask before its first step.
+    """
+    groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
+    grouping.bounds(groups, plan.rules)
+    budgets(plan, groups)
+    for name, value, known in (
+        ("score", plan.score, SCORES),
+        ("allocation", plan.allocation, (*SEARCHED, *STATIC)),
+        ("recovery", plan.recovery, RECOVERIES),
+    ):
+        if value not in known:
+            raise BadInput(f"unknown {name} '{value}': known are {', '.join(known)}")
+    if plan.calibration < 1:
+        raise BadInput(f"calibration is {plan.calibration}: give at least 1 training example")
+    return groups
 
 
 def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:

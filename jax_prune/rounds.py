@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_prune import evosearch, learning, progress
-from jax_prune.errors import BadInput
 from jax_prune.evosearch import MaskedLoss
 from jax_prune.learning import ExampleFunction, Recovery
 from jax_prune.pruning import allocations, recovery, scores
@@ -27,16 +26,18 @@ SWEEP = np.array([*np.linspace(0.0, 0.9, 7), 0.95, 0.97, 0.985, 0.995], np.float
 GAMMA = 1e-3  # hysteresis: a layer's masks change with probability 1 / (1 + GAMMA * step)
 DISTILLATION = 0.95  # default weight of the trained net's softened logits
 STATIC = ("uniform", "erk", "lamp", "global", "score")
+SCORES = ("fisher", "magnitude", "taylor", "random")
+RECOVERIES = ("topk", "hysteresis", "none")
 SEARCHED = ("de", "random")
 
 
 class Lesson(NamedTuple):
-    """What tuning learns from: training data, its loss (with a teacher's outputs where distilled), validation."""
+    """What tuning learns from: data and loss, the teacher that the loss hears where it distils, validation."""
 
     data: Batch
     loss: ExampleFunction
-    plain: Batch
     plain_loss: ExampleFunction
+    teacher: Net | None
     validation: Batch
     metric: ExampleFunction
 
@@ -55,10 +56,9 @@ class Lesson(NamedTuple):
         if weight is None:
             weight = DISTILLATION if loss is learning.cross_entropy else 0.0
         if not weight:
-            return cls(train, loss, train, loss, validation, metric)
-        taught = learning.with_teacher(train, learning.outputs_of(net, train))
+            return cls(train, loss, loss, None, validation, metric)
         distilled = learning.Distillation(loss, weight, plan.temperature)
-        return cls(taught, distilled, train, loss, validation, metric)
+        return cls(train, distilled, loss, net, validation, metric)
 
 
 class Question(NamedTuple):
@@ -134,9 +134,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
         }
     budget = int(found["de"].sum()) if question.budget is None else question.budget
     found |= _static(question, budget)
-    losses = _losses(question.masked, {name: kept for name, kept in found.items() if kept is not None})
-    if found.get(plan.allocation) is None:
-        raise BadInput(f"unknown allocation '{plan.allocation}': known are {', '.join((*SEARCHED, *STATIC))}")
+    losses = _losses(question.masked, found)
     kept = found[plan.allocation]
     facts = {
         "losses": losses,
@@ -158,6 +156,7 @@ def tune(key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan:
         lesson.data,
         plan.recipe,
         loss=lesson.loss,
+        teacher=lesson.teacher,
         steps=steps,
         masks=before,
         recovery=_recovery(plan, net.params, groups, jnp.asarray(kept)),
@@ -189,9 +188,7 @@ def _scores(key: Array, net: Net, groups: tuple[Group, ...], lesson: Lesson, kin
         return scores.magnitude(net.params, groups)
     if kind == "random":
         return scores.random(key, groups)
-    if kind not in ("fisher", "taylor"):
-        raise BadInput(f"unknown score '{kind}': known are fisher, magnitude, taylor, random")
-    moments = learning.moments(key, net, lesson.plain, lesson.plain_loss)
+    moments = learning.moments(key, net, lesson.data, lesson.plain_loss)
     if kind == "taylor":
         return scores.taylor(net.params, moments.mean, groups)
     return scores.fisher(net.params, moments.square, groups)
@@ -252,8 +249,6 @@ def _recovery(plan: Plan, params: Tree, groups: tuple[Group, ...], kept: Array) 
         probability = 1 / (1 + GAMMA * step)
         return recovery.hysteresis(key, params, masks, groups, thresholds, jnp.float32(probability))
 
-    if plan.recovery not in ("topk", "hysteresis"):
-        raise BadInput(f"unknown recovery '{plan.recovery}': known are topk, hysteresis, none")
     return Recovery(update, choose, plan.recovery_until, plan.recovery_rate)
 
 

@@ -14,7 +14,7 @@ import optax
 
 from jax_prune import progress
 from jax_prune.errors import BadInput
-from jax_prune.learning.objectives import ExampleFunction
+from jax_prune.learning.objectives import ExampleFunction, with_teacher
 from jax_prune.pruning import masks as masking
 from jax_prune.types import Array, Batch, Masks, Net, Tree
 
@@ -76,12 +76,14 @@ def train(
     steps: int,
     masks: Masks | None = None,
     recovery: Recovery | None = None,
+    teacher: Net | None = None,
     title: str = "train",
 ) -> Trained:
     """Trains ``net`` on ``data`` (leading axis B on every leaf) for ``steps``, rounded up to whole chunks.
 
     ``masks`` stay as they are unless ``recovery`` lets removed connections return. The steps' examples are
-    drawn without replacement, epoch by epoch, from ``key`` alone. Raises BadInput when the loss diverges.
+    drawn without replacement, epoch by epoch, from ``key`` alone. With a ``teacher`` the loss is given targets
+    ``Taught(y, teacher's outputs)`` for the inputs as augmented. Raises BadInput when the loss diverges.
     """
     masks = masking.full(net.params) if masks is None else masks
     chunks = chunks_of(steps)
@@ -95,7 +97,7 @@ def train(
             rate = recovery.rate if recovery and chunk < freeze_at else 0.0
             clock = _Clock(jnp.float32(chunk / chunks), jnp.float32(1 / chunks / CHUNK), jnp.float32(rate))
             carry, mean_loss = _advance(
-                net.apply, loss, recipe, carry, masks, data, indices, clock, jax.random.fold_in(key, chunk)
+                net.apply, loss, recipe, carry, masks, data, teacher, indices, clock, jax.random.fold_in(key, chunk)
             )
             losses.append(float(mean_loss))
             if not np.isfinite(losses[-1]):
@@ -144,6 +146,7 @@ def _advance(
     carry: _Carry,
     masks: Masks,
     data: Batch,
+    teacher: Net | None,
     indices: Array,
     clock: _Clock,
     key: Array,
@@ -162,6 +165,8 @@ def _advance(
         batch = jax.tree.map(lambda leaf: leaf[index], data)
         if recipe.augment is not None:
             batch = batch._replace(x=recipe.augment(augment_key, batch.x))
+        if teacher is not None:
+            batch = with_teacher(batch, teacher(batch.x))
         masked = masking.apply(carry.params, masks)
         (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(masked, carry.state, batch, apply_key)
         direction, optimizer_state = optimizer.update(masking.apply(gradient, masks), carry.optimizer, masked)

@@ -58,15 +58,16 @@ class Config:
 
     dense_steps: int = option(6500, "steps of dense training before pruning; steps come in whole hundreds")
     round_steps: int = option(4000, "steps of tuning in each round")
-    final_steps: int = option(60000, "steps of tuning in the last round")
+    final_steps: int = option(45000, "steps of tuning in the last round")
     batch_size: int = option(128, "examples of a training step")
     optimizer: str = option("adam", "adam or sgd (Nesterov momentum 0.9)")
     dense_rate: float = option(2e-3, "peak learning rate of dense training")
     tune_rate: float = option(5e-3, "peak learning rate of each round's tuning")
     weight_decay: float = option(0.0, "decoupled weight decay of all training")
     shift: int = option(0, "random shifts of half of the training images, pixels each way")
-    distillation: float = option(0.95, "weight of the dense net's soft targets in the tuning loss, 0 to 1")
+    distillation: float = option(1.0, "weight of the dense net's soft targets in the tuning loss, 0 to 1")
     temperature: float = option(4.0, "temperature of the soft targets")
+    taught_shift: int = option(1, "tuning also asks the dense net about images shifted so far; needs distillation=1")
 
     recovery: str = option("topk", "how removed connections may return while tuning: topk, hysteresis or none")
     recovery_until: float = option(0.85, "share of a round's tuning after which its masks are final")

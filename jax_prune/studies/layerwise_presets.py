@@ -1,7 +1,7 @@
 """The settings of ``layerwise`` for each net, chosen on MNIST's validation split alone.
 
-``default`` trains without augmentation, dense and pruned alike. ``record`` shifts images by a pixel, dense and pruned
-alike: what the record holders' absolute errors are compared with. ``compare`` carries every allocation through a
+``default`` trains without augmentation; tuning asks the dense net, not labels, about shifted images. ``record`` shifts
+images by a pixel with their labels, dense and pruned alike: what the record holders' absolute errors are compared with. ``compare`` carries every allocation through a
 shorter pipeline.
 """
 
@@ -30,6 +30,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
             "round_steps": 2500,
             "final_steps": 20_000,
             "shift": 1,
+            "taught_shift": 1,
             "distillation": 0.7,
             "temperature": 2.0,
             "recovery_until": 0.6,
@@ -45,6 +46,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
             "round_steps": 800,
             "final_steps": 6000,
             "shift": 1,
+            "taught_shift": 1,
             "distillation": 0.7,
             "temperature": 2.0,
             "recovery_until": 0.6,

@@ -202,4 +202,9 @@ def _notes(config: Config) -> tuple[str, ...]:
     notes = ["Method after Wu et al. 2021 (Sensors 21(3):880); DE and schedule settings are ours."]
     if config.shift:
         notes.append(f"All training, dense and pruned, shifts half of the images by up to {config.shift} pixel(s).")
+    elif config.taught_shift:
+        notes.append(
+            f"Tuning matches the dense net's answers on images, half of them shifted by up to {config.taught_shift} "
+            "pixel(s); it sees no labels, and dense training sees no shifted images."
+        )
     return tuple(notes)

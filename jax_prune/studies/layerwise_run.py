@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jax_prune import datasets, evosearch, learning, nets
-from jax_prune.compress import Plan, compress
+from jax_prune.compress import Plan, checked, compress
 from jax_prune.errors import BadInput
 from jax_prune.learning import Recipe
 from jax_prune.pruning.groups import Rule
@@ -32,6 +32,7 @@ def run(config: Config, workdir: str) -> Report:
         splits = datasets.load(config.dataset, data_dir=config.data_dir)
         key = jax.random.key(config.seed)
         plan = plan_of(config)
+        checked(plan, nets.build(config.net, config.seed))
         dense = trained(key, config, nets.build(config.net, config.seed), splits, stages, "dense", config.dense_steps)
         steps = 0 if config.trained else config.dense_steps + tuning_steps(plan)
         reference = trained(key, config, nets.build(config.net, config.seed), splits, stages, "reference", steps)
@@ -51,6 +52,11 @@ def run(config: Config, workdir: str) -> Report:
 
 def plan_of(config: Config) -> Plan:
     """The compression plan that a config's flags describe. Raises BadInput for rules that do not read."""
+    if config.taught_shift > config.shift and config.distillation != 1:
+        raise BadInput(
+            f"taught_shift={config.taught_shift} would show labelled images that dense training never saw; "
+            "set distillation=1, or shift to the same"
+        )
     search = evosearch.Config(config.algorithm, config.population, config.generations, chunk=5)
     return Plan(
         compression=config.compression,
@@ -67,7 +73,7 @@ def plan_of(config: Config) -> Plan:
         calibration=config.calibration,
         sensitivity=config.sensitivity,
         memory=int(config.memory * 2**30),
-        recipe=recipe_of(config, config.tune_rate),
+        recipe=recipe_of(config, config.tune_rate, max(config.shift, config.taught_shift)),
         distillation=config.distillation,
         temperature=config.temperature,
         recovery=config.recovery,
@@ -76,11 +82,11 @@ def plan_of(config: Config) -> Plan:
     )
 
 
-def recipe_of(config: Config, rate: float) -> Recipe:
-    """Dense training and tuning share everything but the rate, so that neither wins by its recipe."""
+def recipe_of(config: Config, rate: float, shift: int) -> Recipe:
+    """Dense training and tuning share all but the rate and what the dense net is asked about."""
     if config.optimizer not in OPTIMIZERS:
         raise BadInput(f"unknown optimizer '{config.optimizer}': known are {', '.join(OPTIMIZERS)}")
-    augment = learning.RandomShift(config.shift) if config.shift else None
+    augment = learning.RandomShift(shift) if shift else None
     return Recipe(
         direction=OPTIMIZERS[config.optimizer],
         learning_rate=rate,
@@ -99,7 +105,7 @@ def trained(
 
     def compute() -> Stage:
         result = learning.train(
-            stage_key(key, name), net, jax.device_put(splits.train), recipe_of(config, config.dense_rate),
+            stage_key(key, name), net, jax.device_put(splits.train), recipe_of(config, config.dense_rate, config.shift),
             loss=learning.cross_entropy, steps=steps, title=f"{name} training",
         )  # fmt: skip
         (accuracy,) = learning.evaluate(result.net, splits.validation, learning.correct)

@@ -1,0 +1,147 @@
+"""The command line answers at once, in one line where something is wrong, and lets go of nothing."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jax_prune import cli
+from jax_prune.studies import STUDIES
+
+
+def fails(capsys, *argv, status=2):
+    """The one line on stderr of a call that must fail."""
+    assert cli.main([str(part) for part in argv]) == status
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("jax-prune: ")
+    return lines[0]
+
+
+def test_list_help_and_misspelt_studies_answer_without_jax():
+    code = (
+        "import sys\nfrom jax_prune import cli\n"
+        "assert cli.main(['list']) == 0 and cli.main(['--help']) == 0 and cli.main(['layerwize']) == 2\n"
+        "assert cli.main(['layerwise', '--help']) == 0\n"
+        "assert 'jax' not in sys.modules and 'flax' not in sys.modules\n"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "did you mean layerwise?" in done.stderr
+    assert time.perf_counter() - start < 10  # it is 0.2 s; a loaded machine may be slow, an import of jax slower
+
+
+def test_help_names_every_field_with_its_default(capsys):
+    from jax_prune.studies.layerwise import Config
+
+    assert cli.main(["layerwise", "--help"]) == 0
+    text = capsys.readouterr().out
+    for field in Config.__dataclass_fields__:
+        assert f"--config.{field}" in text
+    assert "(default: 40.0)" in text and "--smoke" in text
+
+
+def test_list_names_the_studies(capsys):
+    assert cli.main(["list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["layerwise"], "--workdir is missing"),
+        (["layerwise", "--workdir=W", "--config.nett=x"], "did you mean --config.net?"),
+        (["layerwise", "--workdir=W", "--config.rounds=many"], "rounds"),
+        (["layerwise", "--workdir=W", "extra"], "takes flags only"),
+        (["layerwise", "--workdir=W", "--preset=best"], "known are default, record, compare"),
+        (["nonsense"], "unknown command"),
+        (["compare", "--workdir=A"], "two runs or more"),
+        (["evaluate"], "--workdir is missing"),
+        (["evaluate", "--model=absent.jaxprune"], "cannot read absent.jaxprune"),
+        (["report", "--workdir=absent"], "absent"),
+        (["data", "prepare", "--from=A", "--data_dir=B"], "one name"),
+        (["data", "prepare", "mnist"], "--from is missing"),
+    ],
+)
+def test_bad_calls_say_what_to_do(capsys, tmp_path, monkeypatch, argv, says):
+    monkeypatch.chdir(tmp_path)
+    assert says in fails(capsys, *argv)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--config.net=lenet6", "did you mean lenet"),
+        ("--config.net=no.such:thing", "no.such:thing"),
+        ("--config.dataset=mnits", "mnist"),
+        ("--config.dataset=fashion_mnist", "jax-prune data prepare fashion_mnist"),
+        ("--config.compression=0.5", "factor of 1 or more"),
+        ("--config.compression=1e9", "below one weight"),
+        ("--config.rules=ip9/.*:frozen", "matches no parameter"),
+        ("--config.rules=ip1/.*:upper=2", r"[0, 1]"),
+        ("--config.rules=ip1/.*:loose", "does not read"),
+        ("--config.score=luck", "unknown score 'luck'"),
+        ("--config.allocation=luck", "unknown allocation 'luck'"),
+        ("--config.recovery=luck", "unknown recovery 'luck'"),
+        ("--config.optimizer=luck", "unknown optimizer 'luck'"),
+        ("--config.algorithm=rand2bin", "rand1bin"),
+        ("--config.population=2", "population is 2"),
+        ("--config.distillation=0.5", "taught_shift=1 would show"),
+    ],
+)
+def test_bad_settings_fail_before_any_training(capsys, tmp_path, flag, says):
+    line = fails(
+        capsys,
+        "layerwise",
+        f"--workdir={tmp_path / 'w'}",
+        f"--config.data_dir={tmp_path}" if "fashion" in flag else "--config.seed=0",
+        flag,
+    )
+    assert says in line
+    assert not list((tmp_path / "w").glob("**/*.safetensors"))
+
+
+def test_a_workdir_of_another_config_is_kept(capsys, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"seed": 7}))
+    assert "holds a run with" in fails(capsys, "layerwise", f"--workdir={tmp_path}", "--smoke")
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 7}
+
+
+def test_no_permission_to_write(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in fails(capsys, "layerwise", f"--workdir={tmp_path / 'file' / 'w'}", "--smoke")
+
+
+def test_ctrl_c_ends_with_130_and_one_line(capsys, monkeypatch, tmp_path):
+    from jax_prune.studies import layerwise
+
+    def interrupted(config, workdir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(layerwise, "run", interrupted)
+    line = fails(capsys, "layerwise", f"--workdir={tmp_path}", status=130)
+    assert "finished stages are kept" in line
+
+
+def test_evaluate_measures_what_the_file_holds(capsys, tmp_path):
+    import jax
+
+    from jax_prune import nets
+    from jax_prune.deploy import packed
+
+    params = jax.tree.map(np.asarray, nets.build("lenet300").params)
+    masks = jax.tree.map(lambda leaf: np.abs(leaf) > 0.1, params)
+    pruned = jax.tree.map(np.multiply, params, masks)
+    packed.write_packed(tmp_path / "m", {"net": "lenet300", "dataset": "mnist"}, pruned, {}, masks, {})
+    assert cli.main(["evaluate", f"--model={tmp_path / 'm'}"]) == 0
+    text = capsys.readouterr().out
+    assert f"{sum(int(m.sum()) for m in jax.tree.leaves(masks)):,}" in text and "test error" in text
+    wrong = {"net": "lenet5", "dataset": "mnist"}
+    packed.write_packed(tmp_path / "n", wrong, pruned, {}, masks, {})
+    assert "does not fit the net it names" in fails(capsys, "evaluate", f"--model={tmp_path / 'n'}")
