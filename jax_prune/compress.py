@@ -104,6 +104,7 @@ def compress(
     train, validation = _arrays(train, "training data"), _arrays(validation, "validation data")
     stages = stages or Stages(None, {})
     groups = checked(plan, net)
+    net = net.replace(params=_on_device(net.params), state=_on_device(net.state))
     lesson = Lesson.of(net, train, validation, plan, loss, metric)
     sample = _sample(stage_key(key, "calibration"), train, plan.calibration)
     (reference,) = learning.evaluate(net, sample, metric)
@@ -176,8 +177,9 @@ def _sample(key: Array, train: Batch, count: int) -> Batch:
     """``count`` training examples, drawn once, on which all candidates of a run are compared."""
     examples = jax.tree.leaves(train.x)[0].shape[0]
     chosen = np.sort(np.asarray(jax.random.permutation(key, examples))[: min(count, examples)])
-    return jax.tree.map(lambda leaf: leaf[chosen], train)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[chosen], train)
 
 
 def _on_device(tree: object) -> object:
-    return jax.tree.map(jax.numpy.asarray, tree)
+    """Through the host: arrays that JAX takes for placed by hand would compile everything once more."""
+    return jax.tree.map(lambda leaf: jax.numpy.asarray(np.asarray(leaf)), tree)

@@ -120,11 +120,13 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     config = plan.search
     width = stages("probe", partial(_probe, question, plan)).facts["at_once"]
     fitness, box = _fitness(question, plan)
+    # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
+    start = np.asarray(box.lower)[None] if question.budget is None else None
     found, arrays = {}, {}
     for name, algorithm in (("de", config.algorithm), ("random", "random")):
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
         with progress.bar(f"search ({algorithm})", config.generations + 1) as advance:
-            result = evosearch.search(key, settings, box, fitness, progress=advance)
+            result = evosearch.search(key, settings, box, fitness, start=start, progress=advance)
         found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
         arrays[name] = {
             "vectors": result.info.vectors,

@@ -37,6 +37,7 @@ class Stages:
         """Claims ``folder`` for ``config``; raises BadInput where it holds a run of another config."""
         self.folder = None if folder is None else Path(folder)
         self.seconds: dict[str, float] = {}
+        self._known: dict[str, Stage] = {}
         if self.folder is not None:
             _claim(self.folder, json.loads(json.dumps(config)))
 
@@ -48,6 +49,11 @@ class Stages:
 
     def __call__(self, name: str, compute: Callable[[], Stage]) -> Stage:
         """The stage called ``name``, such as ``round_1/search``: read if present, else computed and saved."""
+        if name not in self._known:
+            self._known[name] = self._read_or_compute(name, compute)
+        return self._known[name]
+
+    def _read_or_compute(self, name: str, compute: Callable[[], Stage]) -> Stage:
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
         if path is not None and path.exists():
             flat, facts = storage.load_arrays(path)

@@ -1,8 +1,8 @@
 """The settings of ``layerwise`` for each net, chosen on MNIST's validation split alone.
 
 ``default`` trains without augmentation; tuning asks the dense net, not labels, about shifted images. ``record`` shifts
-images by a pixel with their labels, dense and pruned alike: what the record holders' absolute errors are compared with. ``compare`` carries every allocation through a
-shorter pipeline.
+images by a pixel with their labels, dense and pruned alike: what the record holders' absolute errors are compared
+with. ``compare`` carries every allocation through a shorter pipeline.
 """
 
 from __future__ import annotations
