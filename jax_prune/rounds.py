@@ -118,7 +118,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     All allocations are scored at the same budget: the question's, or the one that the tolerance search found.
     """
     config = plan.search
-    width = stages("probe", partial(_probe, question, plan)).facts["at_once"]
+    width = plan.at_once or stages("probe", partial(_probe, question, plan)).facts["at_once"]
     fitness, box = _fitness(question, plan)
     # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
     start = np.asarray(box.lower)[None] if question.budget is None else None

@@ -52,7 +52,7 @@ def write_packed(
     arrays: dict[str, np.ndarray] = {}
     leaves: dict[str, Any] = {}
     flags = storage.flatten_paths(masks)
-    for name, leaf in storage.flatten_paths(params).items():
+    for name, leaf in sorted(storage.flatten_paths(params).items()):  # the same bytes whatever the dicts' order
         leaf = np.asarray(leaf)
         mask = np.broadcast_to(np.asarray(flags[name], bool), leaf.shape) if leaf.size else np.ones(leaf.shape, bool)
         encoding = costs.packed_size(mask).encoding
@@ -60,9 +60,10 @@ def write_packed(
         arrays[f"values:{name}"] = leaf[mask] if encoding != "dense" else leaf.reshape(-1)
         if not mask.all() or encoding != "dense":
             arrays[f"where:{name}"] = _positions(mask.reshape(-1), encoding)
-    for name, leaf in storage.flatten_paths(state).items():
+    for name, leaf in sorted(storage.flatten_paths(state).items()):
         arrays[f"state:{name}"] = np.asarray(leaf)
-    header = {"spec": json.dumps(spec), "meta": json.dumps(meta), "leaves": json.dumps(leaves)}
+    # one entry: safetensors writes several in any order, and equal nets shall be equal files
+    header = {"header": json.dumps({"spec": spec, "meta": meta, "leaves": leaves}, sort_keys=True)}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     frame = zstandard.ZstdCompressor(level=LEVEL).compress(safetensors.numpy.save(arrays, metadata=header))
     data = HEADER.pack(MAGIC, VERSION, hashlib.sha256(frame).digest()) + frame
@@ -74,7 +75,7 @@ def read_packed(path: str | os.PathLike[str]) -> PackedNet:
     """The net that ``write_packed`` wrote, exactly. Raises BadInput for a truncated, altered or foreign file."""
     payload = _payload(Path(path))
     arrays, header = _tensors(payload, path)
-    leaves = json.loads(header["leaves"])
+    leaves = header["leaves"]
     params, masks = {}, {}
     for name, facts in leaves.items():
         shape = tuple(facts["shape"])
@@ -86,11 +87,11 @@ def read_packed(path: str | os.PathLike[str]) -> PackedNet:
         masks[name] = mask.reshape(shape)
     state = {name.removeprefix("state:"): array for name, array in arrays.items() if name.startswith("state:")}
     return PackedNet(
-        json.loads(header["spec"]),
+        header["spec"],
         storage.unflatten_paths(params),
         storage.unflatten_paths(state),
         storage.unflatten_paths(masks),
-        json.loads(header["meta"]),
+        header["meta"],
     )
 
 
@@ -113,10 +114,10 @@ def _payload(path: Path) -> bytes:
     return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size)
 
 
-def _tensors(payload: bytes, path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _tensors(payload: bytes, path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         length = int.from_bytes(payload[:8], "little")
-        header = json.loads(payload[8 : 8 + length])["__metadata__"]
+        header = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["header"])
         return safetensors.numpy.load(payload), header
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise BadInput(f"{path} holds no readable payload ({error}); export it again") from error

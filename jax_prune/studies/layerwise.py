@@ -54,6 +54,7 @@ class Config:
     generations: int = option(14, "generations of a round's search, beside the initial one")
     calibration: int = option(2000, "training examples on which candidates are compared")
     sensitivity: float = option(1.0, "loss increase at which a layer's own sweep ends its search box")
+    at_once: int = option(0, "candidates evaluated together; 0: chosen by a short timed probe, which is saved")
     memory: float = option(2.0, "memory that candidates may take at once, GiB")
 
     dense_steps: int = option(6500, "steps of dense training before pruning; steps come in whole hundreds")
@@ -87,7 +88,7 @@ class Config:
         """The same run in seconds: every stage, tiny sizes, meaningless accuracy."""
         return dataclasses.replace(
             self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2,
-            calibration=200, dense_steps=200, round_steps=100, final_steps=100, compare="",
+            calibration=200, dense_steps=200, round_steps=100, final_steps=100, compare="", at_once=1,
         )  # fmt: skip
 
 

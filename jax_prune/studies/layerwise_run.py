@@ -72,6 +72,7 @@ def plan_of(config: Config) -> Plan:
         search=search,
         calibration=config.calibration,
         sensitivity=config.sensitivity,
+        at_once=config.at_once,
         memory=int(config.memory * 2**30),
         recipe=recipe_of(config, config.tune_rate, max(config.shift, config.taught_shift)),
         distillation=config.distillation,

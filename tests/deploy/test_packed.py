@@ -41,6 +41,14 @@ def test_round_trip_is_exact(tmp_path_factory, seed, densities):
         jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def test_the_order_of_dicts_changes_no_byte(tmp_path):
+    params, masks = draw(3, [0.1, 0.5, 1.0, 0.01])
+    turned = dict(reversed(params.items()))
+    packed.write_packed(tmp_path / "a", SPEC, params, {}, masks, {})
+    packed.write_packed(tmp_path / "b", SPEC, turned, {}, masks, {})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_a_long_gap_crosses_delta_digits(tmp_path):
     mask = np.zeros(100_000, bool)
     mask[[0, 14, 15, 16, 31, 46, 300, 555, 556, 60_000, 99_999]] = True

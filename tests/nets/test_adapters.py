@@ -8,12 +8,14 @@ from flax import linen, nnx
 
 from jax_prune import nets
 
+LIST = getattr(nnx, "List", list)  # older Flax holds modules in plain lists
+
 
 class Blocks(nnx.Module):
     """Lists, batch norm and dropout: everything an adapter can trip over."""
 
     def __init__(self, rngs: nnx.Rngs):
-        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 4, rngs=rngs)])
+        self.layers = LIST([nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 4, rngs=rngs)])
         self.norm = nnx.BatchNorm(4, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
 

@@ -1,0 +1,123 @@
+"""The study from flags to report: what is written agrees with itself, and the test split is read once, at the end."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jax_prune import datasets
+from jax_prune.deploy import packed
+from jax_prune.errors import BadInput
+from jax_prune.pruning import costs
+from jax_prune.pruning.groups import Rule
+from jax_prune.studies import layerwise, layerwise_run
+from jax_prune.studies.layerwise import Config
+from jax_prune.types import Batch
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A smoke run that also notes when the test split was read, and what was on disk then."""
+    folder = tmp_path_factory.mktemp("layerwise")
+    reads = []
+    load = datasets.load
+
+    def watched(name, **options):
+        splits = load(name, **options)
+
+        def test():
+            reads.append(sorted(path.name for path in folder.rglob("*.safetensors")))
+            whole = splits.test()
+            return Batch(whole.x[:1000], whole.y[:1000])
+
+        return splits._replace(test=test)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", watched)
+        report = layerwise.run(dataclasses.replace(Config.preset().smoke(), compare="lamp"), str(folder))
+    return folder, report, reads
+
+
+def test_the_test_split_is_read_once_and_last(finished):
+    folder, _, reads = finished
+    assert len(reads) == 1
+    assert set(reads[0]) >= {"dense.safetensors", "reference.safetensors", "tuned.safetensors"}
+    assert "errors.safetensors" not in reads[0]
+
+
+def test_a_second_run_reads_nothing_and_says_the_same(finished, monkeypatch):
+    folder, report, _ = finished
+
+    def forbidden():
+        raise AssertionError("the test split was read again")
+
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda name, **options: load(name, **options)._replace(test=forbidden))
+    config = dataclasses.replace(Config.preset().smoke(), compare="lamp")
+    again = layerwise.run(config, str(folder))
+    assert dataclasses.replace(again, seconds={}) == dataclasses.replace(report, seconds={})
+
+
+def test_the_report_agrees_with_the_packed_net(finished):
+    folder, report, _ = finished
+    held = packed.read_packed(folder / "model.jaxprune")
+    counted = costs.parameters(held.params, held.masks)
+    written = json.loads((folder / "report.json").read_text())
+    assert counted.all_kept == written["pruned"]["params"] == sum(layer["kept"] for layer in written["layers"])
+    assert counted.weights_kept == written["pruned"]["weights"]
+    assert written["compression"]["all"] == counted.all_total / counted.all_kept >= 4
+    assert written["compression"]["weights"] == counted.weights_total / counted.weights_kept
+    assert written["pruned"]["bytes"] == (folder / "model.jaxprune").stat().st_size
+    jax.tree.map(lambda leaf, flag: np.testing.assert_array_equal(leaf[~flag], 0), held.params, held.masks)
+    assert report.dense.steps == report.pruned.steps == 400
+
+
+def test_the_fixed_fields_are_there(finished):
+    folder, _, _ = finished
+    written = json.loads((folder / "report.json").read_text())
+    for field in ("study", "dataset", "seed", "versions", "seconds", "dense", "pruned", "compression", "rounds"):
+        assert written[field] not in (None, "", {}, []), field
+    assert {"name", "size", "kept", "ratio"} <= set(written["layers"][0])
+    assert written["search"]["evaluations"] == 18 and len(written["search"]["history"]) == 2
+    assert {outcome["allocator"] for outcome in written["baselines"]["outcomes"]} == {"search", "lamp"}
+    assert set(written["rounds"][0]["baselines"]) == {"random", "uniform", "erk", "lamp", "global", "score"}
+    assert "<svg" in (folder / "report.html").read_text() and (folder / "report.md").read_text()
+
+
+def test_every_candidate_is_in_the_history(finished):
+    folder, _, _ = finished
+    lines = (folder / "search_history.csv").read_text().splitlines()
+    assert lines[0] == "round,search,generation,candidate,accepted,value,violation,ip1,ip2,ip3"
+    assert len(lines) == 1 + 2 * 2 * 18
+
+
+def test_rules_read_as_written():
+    text = "ip3/kernel:upper=0.8; ip1/.*:frozen ;conv.:group=convs;a:b/k:lower=0.1,upper=0.9"
+    assert layerwise_run.parse_rules(text) == (
+        Rule("ip3/kernel", upper=0.8),
+        Rule("ip1/.*", frozen=True),
+        Rule("conv.", group="convs"),
+        Rule("a:b/k", lower=0.1, upper=0.9),
+    )
+    assert layerwise_run.parse_rules("") == ()
+    for wrong in ("ip1", "ip1:", ":frozen", "ip1:upper=high", "ip1:melted"):
+        with pytest.raises(BadInput, match="does not read"):
+            layerwise_run.parse_rules(wrong)
+
+
+@pytest.mark.parametrize("net", ["lenet300", "lenet5"])
+@pytest.mark.parametrize("preset", ["default", "record", "compare"])
+def test_presets_make_plans_that_can_be_done(net, preset):
+    from jax_prune import nets
+    from jax_prune.compress import checked
+
+    config = Config.preset(net, preset)
+    assert config.net == net
+    checked(layerwise_run.plan_of(config), nets.build(net))
+
+
+def test_unknown_presets_are_listed():
+    with pytest.raises(BadInput, match="known are default, record, compare"):
+        Config.preset("lenet300", "best")
