@@ -31,8 +31,9 @@ class Plan:
 
     ``score``: fisher, magnitude, taylor or random. ``allocation``, who sets the layers' ratios: de, random,
     uniform, erk, lamp, global (magnitude) or score (the ranking's own scores, compared over all layers).
+    ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
     ``at_once``: candidates evaluated together, since the number changes last bits; 0 lets a short timed probe
-    choose under ``memory`` bytes, once a run. ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
+    choose under ``memory`` bytes, once a run.
     ``distillation``: weight of the trained net's softened outputs in the tuning loss; None is 0.95 under
     ``learning.cross_entropy``, whose outputs are logits, and 0 under any other loss.
     ``recovery``: topk, hysteresis or none; see ``learning.Recovery`` for ``until`` and ``rate``. Steps are rounded

@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "compare": {"compare": RIVALS, "rounds": 5, "round_steps": 1500, "final_steps": 6000},
     },
     "lenet5": {
-        "default": LENET5 | {"compression": 64.0, "rounds": 5, "round_steps": 500, "final_steps": 2500},
+        "default": LENET5 | {"compression": 61.0, "rounds": 5, "round_steps": 800, "final_steps": 6000},
         "record": LENET5
         | {
             "compression": 300.0,
