@@ -83,7 +83,7 @@ def build(
         title=f"{TITLES.get(config.net, config.net)} on {config.dataset}: layer-wise pruning by differential evolution",
         dataset=config.dataset,
         seed=config.seed,
-        dense=_side(everything, errors["reference"], dense_steps + tuned_steps),
+        dense=_side(everything, errors["reference"], None if config.trained else dense_steps + tuned_steps),
         start=None if config.trained else _side(everything, errors["dense"], dense_steps),
         pruned=pruned,
         compression=reporting.Compression(
@@ -125,7 +125,7 @@ def write_history(path: Path, compressed: Compressed) -> None:
     storage.write_text(path, "\n".join(lines) + "\n")
 
 
-def _side(everything: reporting.Side, errors: dict[str, float], steps: int) -> reporting.Side:
+def _side(everything: reporting.Side, errors: dict[str, float], steps: int | None) -> reporting.Side:
     return dataclasses.replace(everything, error=errors["test"], validation_error=errors["validation"], steps=steps)
 
 
