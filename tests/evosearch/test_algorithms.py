@@ -43,8 +43,8 @@ def test_partners_of_a_large_population_take_linear_memory():
 
 
 @given(
-    value=st.floats(-30, 30, width=32),
-    lower=st.floats(-5, 5, width=32),
+    value=st.floats(-30, 30, width=32, allow_subnormal=False),  # XLA on CPU flushes subnormals to zero
+    lower=st.floats(-5, 5, width=32, allow_subnormal=False),
     width=st.sampled_from([0.0, 0.125, 1.0, 7.0]),
 )
 @settings(max_examples=80, deadline=None)
