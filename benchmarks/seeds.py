@@ -72,7 +72,9 @@ def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
     dense = [report["dense"]["error"] for report in reports]
     pruned = [report["pruned"]["error"] for report in reports]
     summary = {
-        "command": " ".join(["python benchmarks/seeds.py", *(word for word in sys.argv[1:] if not word.startswith("--runs"))]),
+        "command": " ".join(
+            ["python benchmarks/seeds.py", *(word for word in sys.argv[1:] if not word.startswith("--runs"))]
+        ),
         "seeds": [report["seed"] for report in reports],
         "dense_test_error": spread(dense),
         "pruned_test_error": spread(pruned),

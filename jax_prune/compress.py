@@ -105,6 +105,8 @@ def compress(
     for data or weights with NaN and for a plan that cannot be carried out.
     """
     train, validation = _arrays(train, "training data"), _arrays(validation, "validation data")
+    for batch, name in ((train, "training data"), (validation, "validation data")):
+        _check_fit(net, batch, loss, metric, name)
     stages = stages or Stages(None, {})
     groups = checked(plan, net)
     net = net.replace(params=_on_device(net.params), state=_on_device(net.state))
@@ -139,6 +141,7 @@ def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
     """
     groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
     grouping.bounds(groups, plan.rules)
+    _check_ranges(plan)
     budgets(plan, groups)
     for name, value, known in (
         ("score", plan.score, SCORES),
@@ -147,9 +150,21 @@ def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
     ):
         if value not in known:
             raise BadInput(f"unknown {name} '{value}': known are {', '.join(known)}")
-    if plan.calibration < 1:
-        raise BadInput(f"calibration is {plan.calibration}: give at least 1 training example")
     return groups
+
+
+def _check_ranges(plan: Plan) -> None:
+    ranges: tuple[tuple[str, float, float, float], ...] = (
+        ("calibration", plan.calibration, 1, np.inf),
+        ("batch_size", plan.recipe.batch_size, 1, np.inf),
+        ("front", plan.front, 0.1, 100),
+        ("temperature", plan.temperature, 1e-3, 1e3),
+        ("distillation", plan.distillation or 0.0, 0, 1),
+        ("recovery_until", plan.recovery_until, 0, 1),
+    )
+    for name, value, low, high in ranges:
+        if not low <= value <= high:
+            raise BadInput(f"{name} is {value}: give {low} or more" + ("" if high == np.inf else f", at most {high}"))
 
 
 def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
@@ -168,8 +183,33 @@ def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
         )
     if target > total:
         raise BadInput(f"budget {target} is above the {total} prunable entries: give fewer")
+    least, most = evosearch.reachable([group.size for group in groups], grouping.bounds(groups, plan.rules))
+    if not least <= target <= most:
+        raise BadInput(f"budget {target} cannot be met: the rules allow {least} to {most} kept entries in all")
     way = 1 - (1 - np.arange(1, plan.rounds + 1) / plan.rounds) ** plan.front
-    return [max(target, int(total * (target / total) ** share)) for share in way[:-1]] + [target]
+    falling = [int(total * (target / total) ** share) for share in way[:-1]]
+    return [min(most, max(target, budget)) for budget in falling] + [target]
+
+
+def _check_fit(net: Net, batch: Batch, loss: ExampleFunction, metric: ExampleFunction, name: str) -> None:
+    """Raises BadInput, in one line, where data, net, loss and metric do not fit together; computes nothing."""
+    few = jax.tree.map(lambda leaf: leaf[:2], batch)
+    examples = len(jax.tree.leaves(few.x)[0])
+    try:
+        outputs = jax.eval_shape(lambda net, x: net(x), net, few.x)
+    except Exception as error:
+        raise BadInput(f"{name}: the net does not take it: {str(error).splitlines()[0]}") from error
+    if loss is learning.cross_entropy:
+        datasets.check(batch, classes=outputs.shape[-1], name=name)
+    for role, function in (("loss", loss), ("metric", metric)):
+        try:
+            shape = jax.eval_shape(function, outputs, few).shape
+        except Exception as error:
+            raise BadInput(f"{name}: the {role} does not take it: {str(error).splitlines()[0]}") from error
+        if shape != (examples,):
+            raise BadInput(
+                f"{name}: the {role} of {examples} examples has shape {list(shape)}: give one number each, [B]"
+            )
 
 
 def _arrays(data: Batch | Iterable[Batch], name: str) -> Batch:

@@ -37,6 +37,7 @@ class Stages:
         """Claims ``folder`` for ``config``; raises BadInput where it holds a run of another config."""
         self.folder = None if folder is None else Path(folder)
         self.seconds: dict[str, float] = {}
+        self._prefix = ""
         self._known: dict[str, Stage] = {}
         if self.folder is not None:
             _claim(self.folder, json.loads(json.dumps(config)))
@@ -45,6 +46,7 @@ class Stages:
         """Stages of the same run under the folder ``name``; their seconds are counted here too."""
         inner = Stages(None, {})
         inner.folder = None if self.folder is None else self.folder / name
+        inner.seconds, inner._prefix = self.seconds, f"{self._prefix}{name}/"
         return inner
 
     def __call__(self, name: str, compute: Callable[[], Stage]) -> Stage:
@@ -57,16 +59,17 @@ class Stages:
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
         if path is not None and path.exists():
             flat, facts = storage.load_arrays(path)
-            self.seconds[name] = facts.pop("seconds")
+            self.seconds[self._prefix + name] = facts.pop("seconds")
             return Stage(storage.unflatten_paths(flat), facts)
         start = time.perf_counter()
         arrays, facts = compute()
         arrays = jax.tree.map(np.asarray, arrays)
         facts = json.loads(json.dumps(facts))
-        self.seconds[name] = time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.seconds[self._prefix + name] = seconds
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            storage.save_arrays(path, storage.flatten_paths(arrays), facts | {"seconds": self.seconds[name]})
+            storage.save_arrays(path, storage.flatten_paths(arrays), facts | {"seconds": seconds})
         return Stage(arrays, facts)
 
 
@@ -90,6 +93,8 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BadInput(f"another run is at work in {folder}; wait for it or choose another --workdir") from error
+        for leftover in Path(folder).rglob(".*.part"):  # of a run that was killed while saving
+            leftover.unlink()
         yield
 
 

@@ -87,12 +87,12 @@ def train(
     """
     masks = masking.full(net.params) if masks is None else masks
     chunks = chunks_of(steps)
-    freeze_at = int(recovery.until * chunks) if recovery else 0
+    freeze_at = min(int(recovery.until * chunks), chunks - 1) if recovery else 0  # 0: too short to recover
     carry = _start(net, recipe)
     losses = []
     with progress.bar(title, chunks * CHUNK) as advance:
         for chunk, indices in zip(range(chunks), _shuffled(key, data, recipe.batch_size), strict=False):
-            if recovery and chunk == freeze_at:
+            if recovery and 0 < chunk == freeze_at:
                 masks = recovery.freeze(carry.params, carry.square)
             rate = recovery.rate if recovery and chunk < freeze_at else 0.0
             clock = _Clock(jnp.float32(chunk / chunks), jnp.float32(1 / chunks / CHUNK), jnp.float32(rate))

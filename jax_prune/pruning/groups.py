@@ -71,8 +71,14 @@ def bounds(groups: Sequence[Group], rules: Sequence[Rule] = (), *, lower: float 
         if lowest > highest:
             raise BadInput(f"ratio bounds of {group.name} are crossed: lower {lowest} is above upper {highest}")
         low.append(lowest)
-        high.append(min(highest, 1 - 1 / group.size))
+        high.append(_leaving_one(min(highest, 1 - 1 / group.size), group.size))
     return Bounds(np.asarray(low, np.float32), np.asarray(high, np.float32))
+
+
+def _leaving_one(ratio: float, size: int) -> np.float32:
+    """The ratio as float32, rounded down where it would remove every unit: 1 - 1 / n is 1.0 from 2**25 units on."""
+    rounded = np.float32(ratio)
+    return np.nextafter(rounded, np.float32(0)) if np.floor(np.float64(rounded) * size) >= size else rounded
 
 
 def gather(tree: Tree, group: Group) -> Array:

@@ -113,7 +113,6 @@ def by_fisher(until):
     return Recovery(lambda key, step, params, square, current: fisher(params, square), fisher, until, 0.01)
 
 
-@pytest.mark.xfail(strict=True, reason="train() freezes at chunk 0, before any gradient was seen")
 @pytest.mark.parametrize(("steps", "until"), [(100, 0.85), (300, 0.0), (300, 0.3)])
 def test_a_run_too_short_for_recovery_keeps_the_masks_it_was_given(steps, until):
     """No gradient has been seen when such a run freezes: to select by it would keep the last entries by index."""
@@ -121,10 +120,7 @@ def test_a_run_too_short_for_recovery_keeps_the_masks_it_was_given(steps, until)
     equal(trained.masks, MASKS)
 
 
-NEVER_FROZEN = pytest.mark.xfail(strict=True, reason="train() never freezes where until is 1: counts stay loose")
-
-
-@pytest.mark.parametrize("until", [0.9999, pytest.param(1.0, marks=NEVER_FROZEN)])
+@pytest.mark.parametrize("until", [0.9999, 1.0])
 def test_counts_are_exact_even_where_recovery_lasts_to_the_end(until):
     limits = recovery.thresholds(PRUNED.params, GROUPS, KEPT)
 
