@@ -98,8 +98,8 @@ def _study(name: str, arguments: list[str]) -> int:
     _no_more(flags.parse(values, arguments), name)
     workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")
     given = flags.given(values)
-    config = flags.apply(values, study.Config.preset(given.get("net", study.Config().net), values.preset))
-    config = config.smoke() if values.smoke else config
+    config = study.Config.preset(given.get("net", study.Config().net), values.preset)
+    config = flags.apply(values, config.smoke() if values.smoke else config)
     report = study.run(config, workdir)
     from jax_prune import report as reporting
 

@@ -1,14 +1,17 @@
 """The command line answers at once, in one line where something is wrong, and lets go of nothing."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jax_prune import cli
+from jax_prune.errors import BadInput
 from jax_prune.studies import STUDIES
 
 
@@ -105,6 +108,29 @@ def test_bad_settings_fail_before_any_training(capsys, tmp_path, flag, says):
     )
     assert says in line
     assert not list((tmp_path / "w").glob("**/*.safetensors"))
+
+
+@pytest.mark.parametrize("smoke", [[], ["--smoke"]])
+def test_flags_go_over_preset_and_smoke(monkeypatch, capsys, tmp_path, smoke):
+    from jax_prune.studies import layerwise
+
+    seen = []
+    monkeypatch.setattr(layerwise, "run", lambda config, workdir: seen.append(config) or fails_here())
+    line = fails(capsys, "layerwise", f"--workdir={tmp_path}", "--config.rounds=5", "--config.net=lenet5", *smoke)
+    assert "stop" in line and (seen[0].rounds, seen[0].net) == (5, "lenet5")
+    base = layerwise.Config.preset("lenet5")
+    assert seen[0].generations == (base.smoke() if smoke else base).generations
+
+
+def fails_here():
+    raise BadInput("stop")
+
+
+def test_the_script_finds_the_package_and_not_itself():
+    script = Path(__file__).parents[1] / "binaries" / "jax_prune.py"
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    done = subprocess.run([sys.executable, script, "list"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "layerwise" in done.stdout, done.stderr
 
 
 def test_a_workdir_of_another_config_is_kept(capsys, tmp_path):
