@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import zlib
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -106,9 +108,10 @@ def compress(
     """
     train, validation = _arrays(train, "training data"), _arrays(validation, "validation data")
     for batch, name in ((train, "training data"), (validation, "validation data")):
-        _check_fit(net, batch, loss, metric, name)
+        check_fit(net, batch, loss, metric, name)
     stages = stages or Stages(None, {})
     groups = checked(plan, net)
+    _claim(stages, plan, net)
     net = net.replace(params=_on_device(net.params), state=_on_device(net.state))
     lesson = Lesson.of(net, train, validation, plan, loss, metric)
     sample = _sample(stage_key(key, "calibration"), train, plan.calibration)
@@ -153,9 +156,34 @@ def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
     return groups
 
 
+def _claim(stages: Stages, plan: Plan, net: Net) -> None:
+    """Raises BadInput where ``stages`` hold another plan's rounds, or another net's: they would be taken for these."""
+    digest = zlib.crc32(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(net.params)))
+    now = {"plan": json.loads(json.dumps(dataclasses.asdict(plan), default=_named)), "weights": digest}
+    before = stages("plan", lambda: Stage({}, now)).facts
+    changed = [name for name, value in now["plan"].items() if before["plan"].get(name) != value]
+    if changed or before["weights"] != digest:
+        what = f"{changed[0]}={before['plan'].get(changed[0])!r}" if changed else "other weights"
+        raise BadInput(f"these stages are of a run with {what}; give a folder of its own to each plan and net")
+
+
+def _named(value: object) -> str:
+    """A function of the plan by its name, the same in every process."""
+    inner = getattr(value, "func", value)
+    return f"{getattr(inner, '__qualname__', type(inner).__name__)}{getattr(value, 'keywords', '')}"
+
+
 def _check_ranges(plan: Plan) -> None:
     ranges: tuple[tuple[str, float, float, float], ...] = (
         ("calibration", plan.calibration, 1, np.inf),
+        ("at_once", plan.at_once, 0, np.inf),
+        ("memory", plan.memory, 1, np.inf),
+        ("tolerance", plan.tolerance or 0.0, 0, np.inf),
+        ("sensitivity", plan.sensitivity, 1e-9, np.inf),
+        ("recovery_rate", plan.recovery_rate, 0, np.inf),
+        ("round_steps", plan.round_steps, 0, np.inf),
+        ("final_steps", plan.final_steps, 0, np.inf),
+        ("learning_rate", plan.recipe.learning_rate, 0, np.inf),
         ("batch_size", plan.recipe.batch_size, 1, np.inf),
         ("front", plan.front, 0.1, 100),
         ("temperature", plan.temperature, 1e-3, 1e3),
@@ -191,7 +219,7 @@ def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
     return [min(most, max(target, budget)) for budget in falling] + [target]
 
 
-def _check_fit(net: Net, batch: Batch, loss: ExampleFunction, metric: ExampleFunction, name: str) -> None:
+def check_fit(net: Net, batch: Batch, loss: ExampleFunction, metric: ExampleFunction, name: str) -> None:
     """Raises BadInput, in one line, where data, net, loss and metric do not fit together; computes nothing."""
     few = jax.tree.map(lambda leaf: leaf[:2], batch)
     examples = len(jax.tree.leaves(few.x)[0])

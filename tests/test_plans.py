@@ -13,6 +13,7 @@ from jax_prune.compress import Plan, budgets, checked, compress
 from jax_prune.errors import BadInput
 from jax_prune.pruning import counts, groups, masks
 from jax_prune.pruning.groups import Rule
+from jax_prune.stages import Stages
 from jax_prune.types import Batch, Group, Slot
 
 RNG = np.random.default_rng(3)
@@ -131,6 +132,7 @@ def test_batch_statistics_go_through_every_round_and_come_back(normed):
     first, last = (jax.tree.leaves(entry.tuned.arrays["state"]) for entry in result.rounds)
     for a, b, c in zip(before, first, last, strict=True):
         assert not np.allclose(a, b) and not np.allclose(b, c)
+    jax.tree.map(np.testing.assert_array_equal, result.net.state, result.rounds[-1].tuned.arrays["state"])
     # norm scales and biases are in no group
     assert {slot.path for group in result.groups for slot in group.slots} == {
         f"Dense_{layer}/{leaf}" for layer in (0, 1) for leaf in ("kernel", "bias")
@@ -159,11 +161,11 @@ def test_calibration_may_be_one_example_or_all(net, calibration):
         ({"compression": float("inf")}, "below one weight"),
         ({"compression": None}, "compression is None"),
         ({"compression": None, "budget": 0}, "below one weight"),
-        ({"compression": None, "tolerance": -0.1}, "tolerance -0.1"),
-        ({"compression": None, "tolerance": float("nan")}, "tolerance nan"),
-        ({"sensitivity": 0.0}, "sensitivity increase is 0.0"),
+        ({"compression": None, "tolerance": -0.1}, "tolerance is -0.1"),
+        ({"compression": None, "tolerance": float("nan")}, "tolerance is nan"),
+        ({"sensitivity": 0.0}, "sensitivity is 0.0"),
         ({"at_once": -1}, "at_once is -1"),
-        ({"at_once": 0, "memory": 0}, "the limit is 0"),
+        ({"at_once": 0, "memory": 0}, "memory is 0"),
         ({"rules": (Rule("(", frozen=True),)}, "not a regular expression"),
         ({"rules": (Rule("first/.*", lower=0.9, upper=0.1),)}, "crossed"),
         ({"rules": (Rule("first/.*", lower=-1.0),)}, r"give numbers in \[0, 1\]"),
@@ -235,3 +237,32 @@ def test_at_least_one_weight_stays_in_a_very_large_layer():
     size = 2**25
     box = groups.bounds((Group("large", size, (Slot("large/kernel"),)),))
     assert int(counts.kept_count(jnp.asarray(box.upper), np.array([size]))[0]) >= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"compression": None, "tolerance": -0.1},
+        {"compression": None, "tolerance": float("nan")},
+        {"sensitivity": 0.0},
+        {"at_once": -1},
+        {"at_once": 0, "memory": 0},
+        {"recovery_rate": -1.0},
+        {"recipe": learning.Recipe(learning_rate=-1.0)},
+    ],
+    ids=lambda change: list(change)[-1],
+)
+def test_what_the_search_would_refuse_is_refused_before_the_first_step(net, change):
+    with pytest.raises(BadInput):
+        checked(planned(**change), net)
+
+
+def test_stages_of_another_plan_are_not_taken_for_this_ones(net, tmp_path):
+    plan = planned(rounds=1, final_steps=100, recovery="none")
+    assert compress(KEY, net, TRAIN, VALIDATION, plan, stages=Stages(tmp_path, {})).kept.sum() == 96
+    sparser = dataclasses.replace(plan, compression=10.0)
+    try:
+        result = compress(KEY, net, TRAIN, VALIDATION, sparser, stages=Stages(tmp_path, {}))
+    except BadInput:  # to refuse is as good as to compute afresh
+        return
+    check_exact(result, sparser)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jax_prune import datasets, evosearch, learning, nets
-from jax_prune.compress import Plan, checked, compress
+from jax_prune.compress import Plan, check_fit, checked, compress
 from jax_prune.errors import BadInput
 from jax_prune.learning import Recipe
 from jax_prune.pruning.groups import Rule
@@ -32,7 +32,10 @@ def run(config: Config, workdir: str) -> Report:
         splits = datasets.load(config.dataset, data_dir=config.data_dir)
         key = jax.random.key(config.seed)
         plan = plan_of(config)
-        checked(plan, nets.build(config.net, config.seed))
+        net = nets.build(config.net, config.seed)
+        for name in (plan.allocation, *rivals_of(config)):
+            checked(dataclasses.replace(plan, allocation=name), net)
+        check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset)
         dense = trained(key, config, nets.build(config.net, config.seed), splits, stages, "dense", config.dense_steps)
         steps = 0 if config.trained else config.dense_steps + tuning_steps(plan)
         reference = trained(key, config, nets.build(config.net, config.seed), splits, stages, "reference", steps)
@@ -42,12 +45,17 @@ def run(config: Config, workdir: str) -> Report:
                 key, dense, splits.train, splits.validation, dataclasses.replace(plan, allocation=name),
                 stages=stages.within(f"allocations/{name}"),
             )
-            for name in filter(None, config.compare.split(","))
+            for name in rivals_of(config)
         }  # fmt: skip
         candidates = {"dense": dense, "reference": reference, "pruned": compressed.net}
         candidates |= {f"allocation:{name}": rival.net for name, rival in rivals.items()}
         errors = stages("errors", partial(measure, candidates, splits)).facts
         return layerwise_report.write(config, Path(workdir), dense, compressed, errors, stages, splits)
+
+
+def rivals_of(config: Config) -> list[str]:
+    """The allocations that ``compare`` names."""
+    return [name.strip() for name in config.compare.split(",") if name.strip()]
 
 
 def plan_of(config: Config) -> Plan:

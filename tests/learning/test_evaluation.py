@@ -77,4 +77,10 @@ def test_moments_are_taken_without_dropout(net):
     first, second = (learning.moments(jax.random.key(seed), net, batch, squared, batches=2, size=1) for seed in (0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     jax.tree.map(lambda m, s: np.testing.assert_allclose(m**2, s, rtol=1e-5, atol=1e-8), first.mean, first.square)
-    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(first.mean))
+
+    def loss(params):
+        return squared(net.apply(params, net.state, batch.x, train=False, key=None)[0], batch)[0]
+
+    slope = jax.grad(loss)(net.params)
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), first.mean, slope)

@@ -9,6 +9,7 @@ import pytest
 
 from jax_prune import datasets
 from jax_prune.deploy import packed
+from jax_prune.errors import BadInput
 from jax_prune.pruning import costs
 from jax_prune.studies import layerwise
 from jax_prune.studies.layerwise import Config
@@ -26,6 +27,14 @@ class Small(nnx.Module):
 
     def __call__(self, x):
         return self.last(nnx.relu(self.first(x.reshape(len(x), -1) / 255.0)))
+
+class Narrow(Small):
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.first = nnx.Linear(100, 16, rngs=rngs)
+
+def narrow():
+    return Narrow(nnx.Rngs(0))
 
 TRAINED = []
 
@@ -135,3 +144,15 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(place, ruled):
     held, other = (packed.read_packed(path / "model.jaxprune").masks for path in (folder, place / "other"))
     assert not np.array_equal(held["first"]["kernel"], other["first"]["kernel"])
     assert jax.tree.structure(held) == jax.tree.structure(other)
+
+
+def test_an_unknown_rival_is_refused_before_anything_is_computed(place):
+    with pytest.raises(BadInput, match="luck"):
+        layerwise.run(dataclasses.replace(OWN, compare="lamp,luck"), str(place / "rival"))
+    assert not list((place / "rival").rglob("*.safetensors"))
+
+
+def test_a_net_that_does_not_take_the_images_is_one_line(place):
+    config = dataclasses.replace(OWN, net="small_own_net:narrow", trained=False, dense_steps=100)
+    with pytest.raises(BadInput):
+        layerwise.run(config, str(place / "narrow"))
