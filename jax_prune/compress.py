@@ -97,12 +97,14 @@ def compress(
     *,
     loss: ExampleFunction = learning.cross_entropy,
     metric: ExampleFunction = learning.correct,
+    teacher: Net | None = None,
     stages: Stages | None = None,
 ) -> Compressed:
     """Prunes a trained ``net`` to the plan's budget or tolerance, and tunes what is left.
 
     ``loss(outputs, batch) -> [B]``, lower is better, is searched and trained on ``train``; ``metric``, higher is
-    better, is what ``tolerance`` bounds and what is reported on ``validation``. Data is a Batch of arrays, every
+    better, is what ``tolerance`` bounds and what is reported on ``validation``. Tuning distils from ``teacher``, by
+    default the trained net itself; ``nets.committee`` makes a better one of several. Data is a Batch of arrays, every
     leaf with leading axis B, or an iterable of such batches. ``stages`` keeps every stage on disk. Raises BadInput
     for data or weights with NaN and for a plan that cannot be carried out.
     """
@@ -111,9 +113,10 @@ def compress(
         check_fit(net, batch, loss, metric, name)
     stages = stages or Stages(None, {})
     groups = checked(plan, net)
-    _claim(stages, plan, net)
+    teacher = net if teacher is None else teacher
+    _claim(stages, plan, net, teacher)
     net = net.replace(params=_on_device(net.params), state=_on_device(net.state))
-    lesson = Lesson.of(net, train, validation, plan, loss, metric)
+    lesson = Lesson.of(teacher, train, validation, plan, loss, metric)
     sample = _sample(stage_key(key, "calibration"), train, plan.calibration)
     (reference,) = learning.evaluate(net, sample, metric)
     rounds: list[Round] = []
@@ -156,15 +159,23 @@ def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
     return groups
 
 
-def _claim(stages: Stages, plan: Plan, net: Net) -> None:
-    """Raises BadInput where ``stages`` hold another plan's rounds, or another net's: they would be taken for these."""
-    digest = zlib.crc32(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(net.params)))
-    now = {"plan": json.loads(json.dumps(dataclasses.asdict(plan), default=_named)), "weights": digest}
+def _claim(stages: Stages, plan: Plan, net: Net, teacher: Net) -> None:
+    """Raises BadInput where ``stages`` hold rounds of another plan, net or teacher: they would be taken for these."""
+    now = {
+        "plan": json.loads(json.dumps(dataclasses.asdict(plan), default=_named)),
+        "weights": _digest(net),
+        "teacher": _digest(teacher),
+    }
     before = stages("plan", lambda: Stage({}, now)).facts
     changed = [name for name, value in now["plan"].items() if before["plan"].get(name) != value]
-    if changed or before["weights"] != digest:
-        what = f"{changed[0]}={before['plan'].get(changed[0])!r}" if changed else "other weights"
+    if changed or before != now:
+        differs = "other weights" if before.get("weights") != now["weights"] else "another teacher"
+        what = f"{changed[0]}={before['plan'].get(changed[0])!r}" if changed else differs
         raise BadInput(f"these stages are of a run with {what}; give a folder of its own to each plan and net")
+
+
+def _digest(net: Net) -> int:
+    return zlib.crc32(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(net.params)))
 
 
 def _named(value: object) -> str:

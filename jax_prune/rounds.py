@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -31,20 +31,23 @@ RECOVERIES = ("topk", "hysteresis", "none")
 SEARCHED = ("de", "random")
 
 
-class Lesson(NamedTuple):
-    """What tuning learns from: data and loss, the teacher that the loss hears where it distils, validation."""
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What tuning learns from: data and loss, the net that teaches where the loss distils, validation."""
 
     data: Batch
     loss: ExampleFunction
     plain_loss: ExampleFunction
-    teacher: Net | None
+    teaching: Net | None
     validation: Batch
     metric: ExampleFunction
+    augment: learning.Augmentation | None
+    questions: int  # examples of all tuning
 
     @classmethod
     def of(
         cls,
-        net: Net,
+        teaching: Net,
         train: Batch,
         validation: Batch,
         plan: Plan,
@@ -55,10 +58,23 @@ class Lesson(NamedTuple):
         weight = plan.distillation
         if weight is None:
             weight = DISTILLATION if loss is learning.cross_entropy else 0.0
+        rest = (validation, metric, plan.recipe.augment, tuning_steps(plan) * plan.recipe.batch_size)
         if not weight:
-            return cls(train, loss, loss, None, validation, metric)
-        distilled = learning.Distillation(loss, weight, plan.temperature)
-        return cls(train, distilled, loss, net, validation, metric)
+            return cls(train, loss, loss, None, *rest)
+        return cls(train, learning.Distillation(loss, weight, plan.temperature), loss, teaching, *rest)
+
+    @cached_property
+    def teacher(self) -> Net | Array | None:
+        """The teacher as training wants it; its answers are collected when the first round asks for them."""
+        if self.teaching is None:
+            return None
+        return learning.teacher_of(self.teaching, self.data, self.augment, self.questions)
+
+
+def tuning_steps(plan: Plan) -> int:
+    """All training steps of a pruned net after its dense training."""
+    rounds = (plan.rounds - 1) * learning.chunks_of(plan.round_steps) + learning.chunks_of(plan.final_steps)
+    return rounds * learning.CHUNK
 
 
 class Question(NamedTuple):
@@ -141,6 +157,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     facts = {
         "losses": losses,
         "budget": budget,
+        "at_once": int(width),
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
     }
     return Stage({"kept": kept.astype(np.int64), **arrays}, facts)

@@ -266,3 +266,18 @@ def test_stages_of_another_plan_are_not_taken_for_this_ones(net, tmp_path):
     except BadInput:  # to refuse is as good as to compute afresh
         return
     check_exact(result, sparser)
+
+
+def test_stages_of_another_teacher_are_refused(net, tmp_path):
+    plan = planned(rounds=1, final_steps=100, recovery="none")
+    compress(KEY, net, TRAIN, VALIDATION, plan, stages=Stages(tmp_path, {}))
+    other = net.replace(params=jax.tree.map(lambda leaf: leaf * 2, net.params))
+    with pytest.raises(BadInput, match="teacher"):
+        compress(KEY, net, TRAIN, VALIDATION, plan, teacher=other, stages=Stages(tmp_path, {}))
+
+
+def test_the_nets_own_answers_are_what_it_is_taught_without_another_teacher(net):
+    plan = planned(rounds=1, final_steps=100)
+    alone = compress(KEY, net, TRAIN, VALIDATION, plan)
+    taught = compress(KEY, net, TRAIN, VALIDATION, plan, teacher=nets.committee([net]))
+    np.testing.assert_allclose(alone.rounds[0].tuned.facts["losses"], taught.rounds[0].tuned.facts["losses"], rtol=1e-4)

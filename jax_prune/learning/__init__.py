@@ -1,6 +1,6 @@
 """Training: one loop, optax underneath; objectives are transforms of a per-example loss."""
 
-from jax_prune.learning.augmentation import RandomShift
+from jax_prune.learning.augmentation import Augmentation, RandomShift, Variants
 from jax_prune.learning.evaluation import evaluate, outputs_of
 from jax_prune.learning.gradients import Moments, moments
 from jax_prune.learning.loop import CHUNK, Recipe, Recovery, Trained, chunks_of, train
@@ -12,9 +12,11 @@ from jax_prune.learning.objectives import (
     cross_entropy,
     with_teacher,
 )
+from jax_prune.learning.teaching import answers, teacher_of
 
 __all__ = [
     "CHUNK",
+    "Augmentation",
     "Distillation",
     "ExampleFunction",
     "Moments",
@@ -23,12 +25,15 @@ __all__ = [
     "Recovery",
     "Taught",
     "Trained",
+    "Variants",
+    "answers",
     "chunks_of",
     "correct",
     "cross_entropy",
     "evaluate",
     "moments",
     "outputs_of",
+    "teacher_of",
     "train",
     "with_teacher",
 ]

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from jax_prune.types import Array
+
+Augmentation = Callable[[Array, Any], Any]
+
+
+@runtime_checkable
+class Variants(Protocol):
+    """An augmentation of few variants: what a teacher says of each can be asked once and kept.
+
+    ``augment(key, x)`` is ``augment.variant(x, augment.draw(key, B))``; variants [B] count from 0 to ``count``.
+    """
+
+    @property
+    def count(self) -> int: ...
+
+    def draw(self, key: Array, examples: int) -> Array: ...
+
+    def variant(self, x: Any, variants: Array) -> Any: ...
+
+    def __call__(self, key: Array, x: Any) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,25 +38,26 @@ class RandomShift:
     pixels: int = 1
     share: float = 0.5
 
-    def __call__(self, key: Array, x: Array) -> Array:
+    @property
+    def count(self) -> int:
+        return (2 * self.pixels + 1) ** 2
+
+    def draw(self, key: Array, examples: int) -> Array:
+        """Which shift each image gets: int32 [B], down times ``2 pixels + 1`` plus right, both from 0."""
         choose, draw = jax.random.split(key)
-        moves = jax.random.randint(draw, (2, x.shape[0]), -self.pixels, self.pixels + 1)
-        moves = jnp.where(jax.random.bernoulli(choose, self.share, (x.shape[0],)), moves, 0)
-        return self._moved(self._moved(x, moves[0], 1), moves[1], 2)
+        moves = jax.random.randint(draw, (2, examples), -self.pixels, self.pixels + 1)
+        moves = jnp.where(jax.random.bernoulli(choose, self.share, (examples,)), moves, 0) + self.pixels
+        return moves[0] * (2 * self.pixels + 1) + moves[1]
 
-    def _moved(self, x: Array, moves: Array, axis: int) -> Array:
-        """Selects among the few shifted copies: on CPU far faster than a gather an image."""
-        result = x
-        for move in range(-self.pixels, self.pixels + 1):
-            if move:
-                here = (moves == move).reshape(-1, 1, 1, 1)
-                result = jnp.where(here, _shifted(x, move, axis), result)
-        return result
+    def variant(self, x: Array, variants: Array) -> Array:
+        """Images [B, H, W, C] shifted each as ``variants`` [B] says."""
+        framed = jnp.pad(x, ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0)))
+        down, right = jnp.divmod(variants, 2 * self.pixels + 1)
 
+        def window(image: Array, down: Array, right: Array) -> Array:
+            return jax.lax.dynamic_slice(image, (2 * self.pixels - down, 2 * self.pixels - right, 0), x.shape[1:])
 
-def _shifted(x: Array, move: int, axis: int) -> Array:
-    length = x.shape[axis]
-    kept = jax.lax.slice_in_dim(x, max(-move, 0), length - max(move, 0), axis=axis)
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (max(move, 0), max(-move, 0))
-    return jnp.pad(kept, padding)
+        return jax.vmap(window)(framed, down, right)
+
+    def __call__(self, key: Array, x: Array) -> Array:
+        return self.variant(x, self.draw(key, x.shape[0]))

@@ -14,6 +14,7 @@ import optax
 
 from jax_prune import progress
 from jax_prune.errors import BadInput
+from jax_prune.learning.augmentation import Augmentation, Variants
 from jax_prune.learning.objectives import ExampleFunction, with_teacher
 from jax_prune.pruning import masks as masking
 from jax_prune.types import Array, Batch, Masks, Net, Tree
@@ -21,7 +22,6 @@ from jax_prune.types import Array, Batch, Masks, Net, Tree
 CHUNK = 100  # steps in one compiled scan: between two, masks may change, the bar moves and Ctrl-C works
 SMOOTH = 0.999  # of the running mean of squared gradients
 
-Augmentation = Callable[[Array, Any], Any]
 MaskUpdate = Callable[[Array, int, Tree, Tree, Masks], Masks]
 
 
@@ -76,14 +76,15 @@ def train(
     steps: int,
     masks: Masks | None = None,
     recovery: Recovery | None = None,
-    teacher: Net | None = None,
+    teacher: Net | Array | None = None,
     title: str = "train",
 ) -> Trained:
     """Trains ``net`` on ``data`` (leading axis B on every leaf) for ``steps``, rounded up to whole chunks.
 
     ``masks`` stay as they are unless ``recovery`` lets removed connections return. The steps' examples are
     drawn without replacement, epoch by epoch, from ``key`` alone. With a ``teacher`` the loss is given targets
-    ``Taught(y, teacher's outputs)`` for the inputs as augmented. Raises BadInput when the loss diverges.
+    ``Taught(y, teacher's outputs)`` for the inputs as augmented: a net is asked at every step, an array [V, B, C]
+    holds the answers already (see ``teacher_of``). Raises BadInput when the loss diverges.
     """
     masks = masking.full(net.params) if masks is None else masks
     chunks = chunks_of(steps)
@@ -146,7 +147,7 @@ def _advance(
     carry: _Carry,
     masks: Masks,
     data: Batch,
-    teacher: Net | None,
+    teacher: Net | Array | None,
     indices: Array,
     clock: _Clock,
     key: Array,
@@ -163,10 +164,7 @@ def _advance(
         number, index = inputs
         augment_key, apply_key = jax.random.split(jax.random.fold_in(key, number))
         batch = jax.tree.map(lambda leaf: leaf[index], data)
-        if recipe.augment is not None:
-            batch = batch._replace(x=recipe.augment(augment_key, batch.x))
-        if teacher is not None:
-            batch = with_teacher(batch, teacher(batch.x))
+        batch = _presented(augment_key, batch, index, recipe.augment, teacher)
         masked = masking.apply(carry.params, masks)
         (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(masked, carry.state, batch, apply_key)
         direction, optimizer_state = optimizer.update(masking.apply(gradient, masks), carry.optimizer, masked)
@@ -183,6 +181,21 @@ def _advance(
 
     carry, values = jax.lax.scan(step, carry, (jnp.arange(CHUNK), indices))
     return carry, values.mean()
+
+
+def _presented(
+    key: Array, batch: Batch, index: Array, augment: Augmentation | None, teacher: Net | Array | None
+) -> Batch:
+    """The batch of examples ``index`` [B] as augmented, with what the teacher says of just these inputs."""
+    if isinstance(augment, Variants):
+        variants = augment.draw(key, index.shape[0])
+        batch = batch._replace(x=augment.variant(batch.x, variants))
+    else:
+        variants = jnp.zeros_like(index)
+        batch = batch if augment is None else batch._replace(x=augment(key, batch.x))
+    if teacher is None:
+        return batch
+    return with_teacher(batch, teacher(batch.x) if isinstance(teacher, Net) else teacher[variants, index])
 
 
 def _shuffled(key: Array, data: Batch, batch_size: int) -> Iterator[np.ndarray]:

@@ -57,22 +57,35 @@ class Config:
     at_once: int = option(0, "candidates evaluated together; 0: chosen by a short timed probe, which is saved")
     memory: float = option(2.0, "memory that candidates may take at once, GiB")
 
-    dense_steps: int = option(6500, "steps of dense training before pruning; steps come in whole hundreds")
-    round_steps: int = option(4000, "steps of tuning in each round")
-    final_steps: int = option(45000, "steps of tuning in the last round")
+    dense_steps: int = option(4000, "steps of dense training before pruning; steps come in whole hundreds")
+    round_steps: int = option(3000, "steps of tuning in each round")
+    final_steps: int = option(80000, "steps of tuning in the last round")
     batch_size: int = option(128, "examples of a training step")
     optimizer: str = option("adam", "adam or sgd (Nesterov momentum 0.9)")
     dense_rate: float = option(2e-3, "peak learning rate of dense training")
-    tune_rate: float = option(5e-3, "peak learning rate of each round's tuning")
+    tune_rate: float = option(3e-3, "peak learning rate of each round's tuning")
     weight_decay: float = option(0.0, "decoupled weight decay of all training")
     shift: int = option(0, "random shifts of half of the training images, pixels each way")
-    distillation: float = option(1.0, "weight of the dense net's soft targets in the tuning loss, 0 to 1")
+    distillation: float = option(1.0, "weight of the dense nets' soft targets in the tuning loss, 0 to 1")
     temperature: float = option(4.0, "temperature of the soft targets")
-    taught_shift: int = option(1, "tuning also asks the dense net about images shifted so far; needs distillation=1")
+    committee: int = option(4, "dense nets, trained alike from their own seeds, whose mean output is the soft target")
+    taught_shift: int = option(1, "tuning also asks the dense nets about images shifted so far; needs distillation=1")
 
     recovery: str = option("topk", "how removed connections may return while tuning: topk, hysteresis or none")
     recovery_until: float = option(0.85, "share of a round's tuning after which its masks are final")
     recovery_rate: float = option(0.01, "gradient step length of removed weights while they may return")
+
+    @property
+    def members(self) -> int:
+        """Dense nets that are trained: the committee, where tuning learns from it and the net does not come trained."""
+        return 1 if self.trained or not self.distillation else self.committee
+
+    @property
+    def all_dense_steps(self) -> int:
+        """Steps of dense training before pruning, of all members together; 0 for a net that came trained."""
+        from jax_prune.learning import CHUNK, chunks_of
+
+        return 0 if self.trained else self.members * chunks_of(self.dense_steps) * CHUNK
 
     @classmethod
     def preset(cls, net: str = "lenet300", preset: str = "default") -> Config:
@@ -87,8 +100,8 @@ class Config:
     def smoke(self) -> Config:
         """The same run in seconds: every stage, tiny sizes, meaningless accuracy."""
         return dataclasses.replace(
-            self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2,
-            calibration=200, dense_steps=200, round_steps=100, final_steps=100, compare="", at_once=1,
+            self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2, calibration=200,
+            dense_steps=200, committee=min(self.committee, 2), round_steps=100, final_steps=100, compare="", at_once=1,
         )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ RIVALS = "random,uniform,erk,lamp,global"
 
 LENET5: Settings = {
     "dense_steps": 2000,
+    "dense_rate": 2e-3,
+    "committee": 3,
     "tune_rate": 3e-3,
     "population": 16,
     "generations": 9,
@@ -38,7 +40,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "compare": {"compare": RIVALS, "rounds": 5, "round_steps": 1500, "final_steps": 6000},
     },
     "lenet5": {
-        "default": LENET5 | {"compression": 61.0, "rounds": 5, "round_steps": 800, "final_steps": 6000},
+        "default": LENET5 | {"compression": 61.0, "rounds": 5, "round_steps": 800, "final_steps": 7000},
         "record": LENET5
         | {
             "compression": 300.0,

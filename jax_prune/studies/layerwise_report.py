@@ -56,8 +56,7 @@ def build(
 ) -> reporting.Report:
     """The report of a finished run, from its stages and errors (``studies.layerwise_run.measure``)."""
     counted = costs.parameters(compressed.net.params, compressed.masks)
-    dense_steps = 0 if config.trained else config.dense_steps
-    tuned_steps = sum(entry.tuned.facts["steps"] for entry in compressed.rounds)
+    all_steps = config.all_dense_steps + sum(entry.tuned.facts["steps"] for entry in compressed.rounds)
     everything = reporting.Side(
         params=counted.all_total,
         weights=counted.weights_total,
@@ -75,7 +74,7 @@ def build(
         macs_note=MACS_NOTE,
         bytes=packed_bytes,
         bytes_note=f"{MODEL} on disk",
-        steps=dense_steps + tuned_steps,
+        steps=all_steps,
     )
     rounds = tuple(_round(entry) for entry in compressed.rounds)
     return reporting.Report(
@@ -83,8 +82,8 @@ def build(
         title=f"{TITLES.get(config.net, config.net)} on {config.dataset}: layer-wise pruning by differential evolution",
         dataset=config.dataset,
         seed=config.seed,
-        dense=_side(everything, errors["reference"], None if config.trained else dense_steps + tuned_steps),
-        start=None if config.trained else _side(everything, errors["dense"], dense_steps),
+        dense=_side(everything, errors["reference"], None if config.trained else all_steps),
+        start=None if config.trained else _side(everything, errors["dense"], config.dense_steps),
         pruned=pruned,
         compression=reporting.Compression(
             weights=counted.weights_total / counted.weights_kept, all=counted.all_total / counted.all_kept
@@ -172,7 +171,7 @@ def _best_so_far(search: Stage, name: str) -> tuple[float, ...]:
 
 def _training(config: Config, compressed: Compressed, stages: Stages) -> tuple[reporting.Point, ...]:
     """Validation after each training: dense, every round, the reference."""
-    points, step = [], 0 if config.trained else config.dense_steps
+    points, step = [], config.all_dense_steps
     for entry in compressed.rounds:
         step += entry.tuned.facts["steps"]
         error = 1 - entry.tuned.facts["validation"]
@@ -200,11 +199,16 @@ def _command(config: Config) -> str:
 
 def _notes(config: Config) -> tuple[str, ...]:
     notes = ["Method after Wu et al. 2021 (Sensors 21(3):880); DE and schedule settings are ours."]
+    if config.members > 1:
+        notes.append(
+            f"Tuning learns from the mean output of {config.members} dense nets, trained alike from their own seeds; "
+            "their steps count among the pruned net's, and so among the reference's."
+        )
     if config.shift:
         notes.append(f"All training, dense and pruned, shifts half of the images by up to {config.shift} pixel(s).")
     elif config.taught_shift:
         notes.append(
-            f"Tuning matches the dense net's answers on images, half of them shifted by up to {config.taught_shift} "
+            f"Tuning matches the teacher's answers on images, half of them shifted by up to {config.taught_shift} "
             "pixel(s); it sees no labels, and dense training sees no shifted images."
         )
     return tuple(notes)

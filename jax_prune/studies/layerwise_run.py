@@ -17,11 +17,13 @@ from jax_prune.errors import BadInput
 from jax_prune.learning import Recipe
 from jax_prune.pruning.groups import Rule
 from jax_prune.report import Report
+from jax_prune.rounds import tuning_steps
 from jax_prune.stages import Stage, Stages, locked, stage_key
 from jax_prune.studies import layerwise_report
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Array, Batch, Net
 
+SEEDS_APART = 10_000  # between the initial weights of a committee's members
 OPTIMIZERS = {"adam": optax.scale_by_adam, "sgd": partial(optax.trace, decay=0.9, nesterov=True)}
 
 
@@ -36,14 +38,15 @@ def run(config: Config, workdir: str) -> Report:
         for name in (plan.allocation, *rivals_of(config)):
             checked(dataclasses.replace(plan, allocation=name), net)
         check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset)
-        dense = trained(key, config, nets.build(config.net, config.seed), splits, stages, "dense", config.dense_steps)
-        steps = 0 if config.trained else config.dense_steps + tuning_steps(plan)
-        reference = trained(key, config, nets.build(config.net, config.seed), splits, stages, "reference", steps)
-        compressed = compress(key, dense, splits.train, splits.validation, plan, stages=stages)
+        members = [trained(key, config, number, splits, stages) for number in range(config.members)]
+        dense, teacher = members[0], nets.committee(members)
+        reference = trained(key, config, 0, splits, stages, "reference", config.all_dense_steps + tuning_steps(plan))
+        compressed = compress(key, dense, splits.train, splits.validation, plan, teacher=teacher, stages=stages)
+        alike = dataclasses.replace(plan, at_once=compressed.rounds[0].search.facts["at_once"])
         rivals = {
             name: compress(
-                key, dense, splits.train, splits.validation, dataclasses.replace(plan, allocation=name),
-                stages=stages.within(f"allocations/{name}"),
+                key, dense, splits.train, splits.validation, dataclasses.replace(alike, allocation=name),
+                teacher=teacher, stages=stages.within(f"allocations/{name}"),
             )
             for name in rivals_of(config)
         }  # fmt: skip
@@ -65,6 +68,8 @@ def plan_of(config: Config) -> Plan:
             f"taught_shift={config.taught_shift} would show labelled images that dense training never saw; "
             "set distillation=1, or shift to the same"
         )
+    if config.committee < 1:
+        raise BadInput(f"committee is {config.committee}: give at least 1")
     search = evosearch.Config(config.algorithm, config.population, config.generations, chunk=5)
     return Plan(
         compression=config.compression,
@@ -106,16 +111,28 @@ def recipe_of(config: Config, rate: float, shift: int) -> Recipe:
 
 
 def trained(
-    key: Array, config: Config, net: Net, splits: datasets.Splits, stages: Stages, name: str, steps: int
+    key: Array,
+    config: Config,
+    number: int,
+    splits: datasets.Splits,
+    stages: Stages,
+    name: str = "dense",
+    steps: int | None = None,
 ) -> Net:
-    """``net`` after ``steps`` of dense training, as the stage ``name``; as it is where it came trained."""
+    """The committee's member ``number`` after dense training, as a stage; as it is where it came trained.
+
+    Member 0 is the net that is pruned, and the one that the reference trains for longer.
+    """
+    net = nets.build(config.net, config.seed + SEEDS_APART * number)
     if config.trained:
         return net
+    name = f"{name}_{number + 1}" if number else name
+    steps = config.dense_steps if steps is None else steps
 
     def compute() -> Stage:
         result = learning.train(
             stage_key(key, name), net, jax.device_put(splits.train), recipe_of(config, config.dense_rate, config.shift),
-            loss=learning.cross_entropy, steps=steps, title=f"{name} training",
+            loss=learning.cross_entropy, steps=steps, title=f"{name.replace('_', ' ')} training",
         )  # fmt: skip
         (accuracy,) = learning.evaluate(result.net, splits.validation, learning.correct)
         facts = {"validation": accuracy, "losses": [float(loss) for loss in result.losses]}
@@ -124,12 +141,6 @@ def trained(
 
     arrays = jax.tree.map(jnp.asarray, stages(name, compute).arrays)
     return net.replace(params=arrays["params"], state=arrays["state"])
-
-
-def tuning_steps(plan: Plan) -> int:
-    """All training steps of a pruned net after its dense training."""
-    rounds = (plan.rounds - 1) * learning.chunks_of(plan.round_steps) + learning.chunks_of(plan.final_steps)
-    return rounds * learning.CHUNK
 
 
 def measure(candidates: dict[str, Net], splits: datasets.Splits) -> Stage:

@@ -71,7 +71,7 @@ def test_the_report_agrees_with_the_packed_net(finished):
     assert written["compression"]["weights"] == counted.weights_total / counted.weights_kept
     assert written["pruned"]["bytes"] == (folder / "model.jaxprune").stat().st_size
     jax.tree.map(lambda leaf, flag: np.testing.assert_array_equal(leaf[~flag], 0), held.params, held.masks)
-    assert report.dense.steps == report.pruned.steps == 400
+    assert report.dense.steps == report.pruned.steps == 2 * 200 + 200  # two teachers, then two rounds of 100
 
 
 def test_the_fixed_fields_are_there(finished):
