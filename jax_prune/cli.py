@@ -19,6 +19,7 @@ from jax_prune.errors import BadInput
 from jax_prune.studies import STUDIES
 
 BAD_INPUT, INTERRUPTED = 2, 130
+HELP = ("--help", "-h", "-help", "--helpfull")
 INTERRUPTED_TEXT = "interrupted: finished stages are kept; run the same command again to go on"
 
 USAGE = """\
@@ -86,25 +87,32 @@ def _dispatch(argv: list[str]) -> int:
 def _study(name: str, arguments: list[str]) -> int:
     """Runs a study; flags given by the user go over the preset, which may depend on the net."""
     study = importlib.import_module(f"jax_prune.studies.{name}")
-    values = absl_flags.FlagValues()
-    _define(values, "workdir", None, "folder of the run: made if absent, resumed if it holds the same run")
-    _define(values, "preset", "default", "settings to start from: default, record or compare")
-    absl_flags.DEFINE_boolean("smoke", False, "the same run in seconds, with meaningless accuracy", flag_values=values)
-    flags.define(values, study.Config.preset())
+    values = _study_flags(study.Config.preset())
+    _no_more(flags.parse(values, [argument for argument in arguments if argument not in HELP]), name)
+    given = flags.given(values)
+    net = given.get("net", study.Config().net)
+    config = study.Config.preset(net, values.preset)
     if _wants_help(arguments):
         print((study.__doc__ or "").strip())
-        print(f"\nflags (defaults: the default preset of lenet300)\n{flags.describe(values)}")
+        print(f"\nflags (defaults: those of --preset={values.preset} --config.net={net})")
+        print(flags.describe(_study_flags(config)))
         return 0
-    _no_more(flags.parse(values, arguments), name)
     workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")
-    given = flags.given(values)
-    config = study.Config.preset(given.get("net", study.Config().net), values.preset)
     config = flags.apply(values, config.smoke() if values.smoke else config)
     report = study.run(config, workdir)
     from jax_prune import report as reporting
 
     reporting.show(report, Path(workdir) / "report.html")
     return 0
+
+
+def _study_flags(config: Any) -> absl_flags.FlagValues:
+    values = absl_flags.FlagValues()
+    _define(values, "workdir", None, "folder of the run: made if absent, resumed if it holds the same run")
+    _define(values, "preset", "default", "settings to start from: default, record or compare")
+    absl_flags.DEFINE_boolean("smoke", False, "the same run in seconds, with meaningless accuracy", flag_values=values)
+    flags.define(values, config)
+    return values
 
 
 def _list(arguments: list[str]) -> int:
@@ -194,7 +202,7 @@ def _define(values: absl_flags.FlagValues, name: str, default: Any, text: str) -
 
 
 def _wants_help(arguments: Sequence[str]) -> bool:
-    return any(argument in ("--help", "-h", "-help", "--helpfull") for argument in arguments)
+    return any(argument in HELP for argument in arguments)
 
 
 def _no_more(rest: Sequence[str], command: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from jax_prune import cli
 from jax_prune.errors import BadInput
-from jax_prune.studies import STUDIES
+from jax_prune.studies import STUDIES, layerwise
 
 
 def fails(capsys, *argv, status=2):
@@ -171,3 +171,11 @@ def test_evaluate_measures_what_the_file_holds(capsys, tmp_path):
     wrong = {"net": "lenet5", "dataset": "mnist"}
     packed.write_packed(tmp_path / "n", wrong, pruned, {}, masks, {})
     assert "does not fit the net it names" in fails(capsys, "evaluate", f"--model={tmp_path / 'n'}")
+
+
+def test_help_shows_the_defaults_of_the_net_and_preset_asked_about(capsys):
+    assert cli.main(["layerwise", "--config.net=lenet5", "--preset=record", "--help"]) == 0
+    lenet5 = capsys.readouterr().out
+    assert cli.main(["layerwise", "--help"]) == 0
+    assert f"(default: {layerwise.Config.preset('lenet5', 'record').compression})" in lenet5
+    assert f"(default: {layerwise.Config.preset().compression})" in capsys.readouterr().out

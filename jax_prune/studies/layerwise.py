@@ -62,7 +62,7 @@ class Config:
     final_steps: int = option(80000, "steps of tuning in the last round")
     batch_size: int = option(128, "examples of a training step")
     optimizer: str = option("adam", "adam or sgd (Nesterov momentum 0.9)")
-    dense_rate: float = option(2e-3, "peak learning rate of dense training")
+    dense_rate: float = option(3e-3, "peak learning rate of dense training")
     tune_rate: float = option(3e-3, "peak learning rate of each round's tuning")
     weight_decay: float = option(0.0, "decoupled weight decay of all training")
     shift: int = option(0, "random shifts of half of the training images, pixels each way")
