@@ -9,15 +9,16 @@ Command: python benchmarks/training.py --out=docs/results/training_speed.json   
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 from absl import app, flags
+
+from jax_prune.report import versions
 
 RUNS = flags.DEFINE_integer("runs", 5, "timed epochs of each; the median counts")
 OUT = flags.DEFINE_string("out", None, "file for the JSON result")
@@ -43,7 +44,7 @@ def main(_: list[str]) -> None:
         "steps_per_second": medians,
         "spread": {name: [STEPS / max(times), STEPS / min(times)] for name, times in seconds.items()},
         "ratio": medians["jax_prune"] / best,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "versions": versions() | {"torch": metadata.version("torch")},
     }
     print(json.dumps(result, indent=2))
     if OUT.value:
