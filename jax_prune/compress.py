@@ -33,6 +33,7 @@ class Plan:
 
     ``score``: fisher, magnitude, taylor or random. ``allocation``, who sets the layers' ratios: de, random,
     uniform, erk, lamp, global (magnitude) or score (the ranking's own scores, compared over all layers).
+    ``baselines``: also score what every other allocation would lose, in every round, for the report.
     ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
     ``at_once``: candidates evaluated together, since the number changes last bits; 0 lets a short timed probe
     choose under ``memory`` bytes, once a run.
@@ -53,6 +54,7 @@ class Plan:
     biases: bool = True
     rules: tuple[Rule, ...] = ()
     allocation: str = "de"
+    baselines: bool = True
     search: evosearch.Config = evosearch.Config()
     calibration: int = 2000
     sensitivity: float = 1.0

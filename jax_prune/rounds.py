@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -129,17 +130,22 @@ def sweep(question: Question, plan: Plan) -> Stage:
 
 
 def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
-    """The round's counts int [G], with every vector and score that evolution and random search saw.
+    """The round's counts int [G], with every vector and score that its searches saw.
 
-    All allocations are scored at the same budget: the question's, or the one that the tolerance search found.
+    With ``plan.baselines`` all allocations are scored at the same budget: the question's, or the one that the
+    tolerance search found. Without, only what the plan's own allocation needs is searched.
     """
     config = plan.search
-    width = plan.at_once or stages("probe", partial(_probe, question, plan)).facts["at_once"]
+    names = _searches(question, plan)
+    width = plan.at_once
+    if names and not width:
+        width = stages("probe", partial(_probe, question, plan)).facts["at_once"]
     fitness, box = _fitness(question, plan)
     # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
     start = np.asarray(box.lower)[None] if question.budget is None else None
     found, arrays = {}, {}
-    for name, algorithm in (("de", config.algorithm), ("random", "random")):
+    for name in names:
+        algorithm = config.algorithm if name == "de" else name
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
         with progress.bar(f"search ({algorithm})", config.generations + 1) as advance:
             result = evosearch.search(key, settings, box, fitness, start=start, progress=advance)
@@ -151,7 +157,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
             "accepted": result.info.accepted,
         }
     budget = int(found["de"].sum()) if question.budget is None else question.budget
-    found |= _static(question, budget)
+    found |= _static(question, budget, STATIC if plan.baselines else (plan.allocation,))
     losses = _losses(question.masked, found)
     kept = found[plan.allocation]
     facts = {
@@ -213,6 +219,12 @@ def _scores(key: Array, net: Net, groups: tuple[Group, ...], lesson: Lesson, kin
     return scores.fisher(net.params, moments.square, groups)
 
 
+def _searches(question: Question, plan: Plan) -> list[str]:
+    """The searches that a round makes; differential evolution is what finds a tolerance's budget."""
+    wanted = SEARCHED if plan.baselines else (plan.allocation, *(["de"] if question.budget is None else []))
+    return [name for name in SEARCHED if name in wanted]
+
+
 def _fitness(question: Question, plan: Plan) -> tuple[Any, Bounds]:
     """The fitness that the search minimises, and the box of its genomes."""
     if question.budget is None:
@@ -229,19 +241,20 @@ def _probe(question: Question, plan: Plan) -> Stage:
     return Stage({}, {"at_once": evosearch.probe.fastest(timings), "timings": [list(timing) for timing in timings]})
 
 
-def _static(question: Question, budget: int) -> dict[str, np.ndarray]:
-    """Counts of the allocations that need no search."""
+def _static(question: Question, budget: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Counts of those allocations among ``names`` that need no search."""
     net, groups, sizes = question.net, question.groups, grouping.sizes(question.groups)
     lower, upper = evosearch.objectives.kept_range(question.masked.sizes, question.bounds)
     lower = np.maximum(lower, 1)
-    magnitudes = scores.magnitude(net.params, groups)
-    return {
-        "uniform": allocations.uniform(lower, upper, sizes, budget),
-        "erk": allocations.erk(net.params, groups, lower, upper, budget),
-        "lamp": allocations.lamp(net.params, groups, lower, upper, budget),
-        "global": allocations.global_magnitude(magnitudes, lower, upper, budget),
-        "score": allocations.global_magnitude(question.scores, lower, upper, budget),
+
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "uniform": lambda: allocations.uniform(lower, upper, sizes, budget),
+        "erk": lambda: allocations.erk(net.params, groups, lower, upper, budget),
+        "lamp": lambda: allocations.lamp(net.params, groups, lower, upper, budget),
+        "global": lambda: allocations.global_magnitude(scores.magnitude(net.params, groups), lower, upper, budget),
+        "score": lambda: allocations.global_magnitude(question.scores, lower, upper, budget),
     }
+    return {name: way() for name, way in ways.items() if name in names}
 
 
 def _losses(masked: MaskedLoss, found: dict[str, np.ndarray]) -> dict[str, float]:

@@ -42,7 +42,7 @@ def run(config: Config, workdir: str) -> Report:
         dense, teacher = members[0], nets.committee(members)
         reference = trained(key, config, 0, splits, stages, "reference", config.all_dense_steps + tuning_steps(plan))
         compressed = compress(key, dense, splits.train, splits.validation, plan, teacher=teacher, stages=stages)
-        alike = dataclasses.replace(plan, at_once=compressed.rounds[0].search.facts["at_once"])
+        alike = dataclasses.replace(plan, baselines=False, at_once=compressed.rounds[0].search.facts["at_once"])
         rivals = {
             name: compress(
                 key, dense, splits.train, splits.validation, dataclasses.replace(alike, allocation=name),
