@@ -155,7 +155,8 @@ def _evaluate(arguments: list[str]) -> int:
         )
     from jax_prune.studies import evaluate
 
-    print(evaluate.table(evaluate.measure(model, values.data_dir)))
+    data_dir = values.data_dir or evaluate.data_dir_of(Path(model).parent)
+    print(evaluate.table(evaluate.measure(model, data_dir)))
     return 0
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jax_prune import datasets, evosearch, learning
-from jax_prune.errors import BadInput
+from jax_prune.errors import BadInput, said
 from jax_prune.learning import ExampleFunction, Recipe
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning.groups import Rule
@@ -31,7 +31,8 @@ class Plan:
     trained net's; then each round asks for the highest compression. Budgets fall from all entries to the last
     one with log compression ``1 - (1 - r / rounds) ** front`` of the way at round r.
 
-    ``score``: fisher, magnitude, taylor or random. ``allocation``, who sets the layers' ratios: de, random,
+    ``score``: fisher, magnitude, taylor or random; what returns while tuning is ranked by fisher under taylor, and
+    under random nothing returns. ``allocation``, who sets the layers' ratios: de, random,
     uniform, erk, lamp, global (magnitude) or score (the ranking's own scores, compared over all layers).
     ``baselines``: also score what every other allocation would lose, in every round, for the report.
     ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
@@ -112,11 +113,23 @@ def compress(
     """
     train, validation = _arrays(train, "training data"), _arrays(validation, "validation data")
     for batch, name in ((train, "training data"), (validation, "validation data")):
-        check_fit(net, batch, loss, metric, name)
+        check_fit(net, batch, loss, metric, name, plan.recipe.augment)
     stages = stages or Stages(None, {})
     groups = checked(plan, net)
     teacher = net if teacher is None else teacher
-    _claim(stages, plan, net, teacher)
+    _claim(
+        stages,
+        plan,
+        {
+            "key": jax.random.key_data(key),
+            "net": (net.params, net.state),
+            "teacher": (teacher.params, teacher.state),
+            "training data": train,
+            "validation data": validation,
+            "loss": _named(loss),
+            "metric": _named(metric),
+        },
+    )
     net = net.replace(params=_on_device(net.params), state=_on_device(net.state))
     lesson = Lesson.of(teacher, train, validation, plan, loss, metric)
     sample = _sample(stage_key(key, "calibration"), train, plan.calibration)
@@ -161,23 +174,25 @@ def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
     return groups
 
 
-def _claim(stages: Stages, plan: Plan, net: Net, teacher: Net) -> None:
-    """Raises BadInput where ``stages`` hold rounds of another plan, net or teacher: they would be taken for these."""
-    now = {
-        "plan": json.loads(json.dumps(dataclasses.asdict(plan), default=_named)),
-        "weights": _digest(net),
-        "teacher": _digest(teacher),
-    }
-    before = stages("plan", lambda: Stage({}, now)).facts
-    changed = [name for name, value in now["plan"].items() if before["plan"].get(name) != value]
-    if changed or before != now:
-        differs = "other weights" if before.get("weights") != now["weights"] else "another teacher"
-        what = f"{changed[0]}={before['plan'].get(changed[0])!r}" if changed else differs
-        raise BadInput(f"these stages are of a run with {what}; give a folder of its own to each plan and net")
+def _claim(stages: Stages, plan: Plan, others: dict[str, object]) -> None:
+    """Raises BadInput where ``stages`` hold rounds of another plan, net or data: they would be taken for these."""
+    settings = json.loads(json.dumps(dataclasses.asdict(plan), default=_named))
+    now = {name: value if isinstance(value, str) else _digest(value) for name, value in others.items()}
+    before = stages("plan", lambda: Stage({}, {"plan": settings, "others": now})).facts
+    changed = [f"{n}={before['plan'].get(n)!r}" for n, value in settings.items() if before["plan"].get(n) != value]
+    changed += [f"another {n}" for n, value in now.items() if before.get("others", {}).get(n) != value]
+    if changed:
+        raise BadInput(f"these stages are of a run with {changed[0]}; give a folder of its own to each run")
 
 
-def _digest(net: Net) -> int:
-    return zlib.crc32(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(net.params)))
+def _digest(tree: object) -> int:
+    """CRC-32 over every leaf's path, shape, dtype and bytes."""
+    crc = 0
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.asarray(leaf)
+        crc = zlib.crc32(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode(), crc)
+        crc = zlib.crc32(array.tobytes(), crc)
+    return crc
 
 
 def _named(value: object) -> str:
@@ -232,25 +247,38 @@ def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
     return [min(most, max(target, budget)) for budget in falling] + [target]
 
 
-def check_fit(net: Net, batch: Batch, loss: ExampleFunction, metric: ExampleFunction, name: str) -> None:
-    """Raises BadInput, in one line, where data, net, loss and metric do not fit together; computes nothing."""
+def check_fit(
+    net: Net,
+    batch: Batch,
+    loss: ExampleFunction,
+    metric: ExampleFunction,
+    name: str,
+    augment: learning.Augmentation | None = None,
+) -> None:
+    """Raises BadInput, in one line, where data, net, loss, metric, augmentation do not fit; computes nothing."""
     few = jax.tree.map(lambda leaf: leaf[:2], batch)
+    if augment is not None:
+        jax.eval_shape(augment, jax.random.key(0), jax.tree.map(np.asarray, few.x))
     examples = len(jax.tree.leaves(few.x)[0])
     try:
         outputs = jax.eval_shape(lambda net, x: net(x), net, few.x)
     except Exception as error:
-        raise BadInput(f"{name}: the net does not take it: {str(error).splitlines()[0]}") from error
+        raise BadInput(f"{name}: the net does not take it: {said(error)}") from error
     if loss is learning.cross_entropy:
         datasets.check(batch, classes=outputs.shape[-1], name=name)
     for role, function in (("loss", loss), ("metric", metric)):
         try:
             shape = jax.eval_shape(function, outputs, few).shape
         except Exception as error:
-            raise BadInput(f"{name}: the {role} does not take it: {str(error).splitlines()[0]}") from error
+            raise BadInput(f"{name}: the {role} does not take it: {said(error)}") from error
         if shape != (examples,):
             raise BadInput(
                 f"{name}: the {role} of {examples} examples has shape {list(shape)}: give one number each, [B]"
             )
+    try:
+        jax.eval_shape(jax.grad(lambda params: loss(net.replace(params=params)(few.x), few).mean()), net.params)
+    except Exception as error:
+        raise BadInput(f"{name}: the loss cannot be differentiated: {said(error)}") from error
 
 
 def _arrays(data: Batch | Iterable[Batch], name: str) -> Batch:

@@ -130,7 +130,7 @@ def convert(text: str, annotation: Any) -> Any:
     if annotation is bool:
         return TRUTHS[text.lower()] if text.lower() in TRUTHS else _refuse()
     value = annotation(text)
-    return _refuse() if isinstance(value, float) and math.isnan(value) else value
+    return _refuse() if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _entries(text: str) -> list[str]:

@@ -150,12 +150,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
         with progress.bar(f"search ({algorithm})", config.generations + 1) as advance:
             result = evosearch.search(key, settings, box, fitness, start=start, progress=advance)
         found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
-        arrays[name] = {
-            "vectors": result.info.vectors,
-            "value": result.info.score.value,
-            "violation": result.info.score.violation,
-            "accepted": result.info.accepted,
-        }
+        arrays[name] = evosearch.history.seen(result.info, fitness)
     budget = int(found["de"].sum()) if question.budget is None else question.budget
     found |= _static(question, budget, STATIC if plan.baselines else (plan.allocation,))
     losses = _losses(question.masked, found)
@@ -268,7 +263,7 @@ def _means(masked: MaskedLoss, kept: Array) -> evosearch.Means:
 
 
 def _recovery(plan: Plan, params: Tree, groups: tuple[Group, ...], kept: Array) -> Recovery | None:
-    if plan.recovery == "none":
+    if plan.recovery == "none" or plan.score == "random":  # a return by rank would make random masks ranked ones
         return None
     thresholds = recovery.thresholds(params, groups, kept)
 

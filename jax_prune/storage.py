@@ -58,8 +58,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 def save_arrays(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """A safetensors file whose header carries ``meta`` (JSON) and a SHA-256 over arrays and meta."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    text = json.dumps(meta, sort_keys=True)
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    text = json.dumps(meta)
     header = {"format": FORMAT, "meta": text, "sha256": _digest(arrays, text)}
     write_bytes(path, safetensors.numpy.save(arrays, metadata=header))
 

@@ -49,12 +49,14 @@ make_environment() { # make_environment FOLDER
         return
     fi
     rm -rf "$1"
+    trap 'rm -rf "'"$1"'"' EXIT # an interrupted making leaves nothing that the next run would trip over
     if ! { command -v uv >/dev/null && uv venv --quiet --python "$PYTHON" "$1"; }; then
         "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
             fail "$PYTHON lacks the venv module; install it (Debian, Ubuntu: apt-get install python3-venv) or uv"
-        "$PYTHON" -m venv "$1" || { rm -rf "$1"; fail "cannot make $1: see the lines above"; }
+        "$PYTHON" -m venv "$1" || fail "cannot make $1: see the lines above"
     fi
     echo unfinished >"$1/.jax-prune"
+    trap - EXIT
 }
 
 # Runs uv in the environment where uv is installed, and pip elsewhere or where uv cannot reach its index.

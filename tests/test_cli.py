@@ -179,3 +179,17 @@ def test_help_shows_the_defaults_of_the_net_and_preset_asked_about(capsys):
     assert cli.main(["layerwise", "--help"]) == 0
     assert f"(default: {layerwise.Config.preset('lenet5', 'record').compression})" in lenet5
     assert f"(default: {layerwise.Config.preset().compression})" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_numbers_must_be_finite(tmp_path, capsys, value):
+    assert "expected a number" in fails(capsys, "layerwise", f"--workdir={tmp_path}", f"--config.memory={value}")
+
+
+@pytest.mark.parametrize("source", ["raise NameError('unheard of')", "def broken(:", "import not_there_at_all"])
+def test_a_module_that_cannot_be_imported_says_why(tmp_path, capsys, monkeypatch, source):
+    name = f"broken_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    line = fails(capsys, "layerwise", f"--workdir={tmp_path / 'run'}", f"--config.net={name}:make")
+    assert "package.module:factory" in line

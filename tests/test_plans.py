@@ -84,13 +84,13 @@ def test_biases_stay_where_they_are_not_asked_for(net):
     assert (np.asarray(result.net.params["first"]["bias"]) != 0).any()
 
 
-@pytest.mark.parametrize(("bound", "low", "high"), [({"lower": 0.9}, 0, 0.1), ({"upper": 0.75}, 0.25, 1)])
+@pytest.mark.parametrize(("bound", "low", "high"), [({"lower": 0.9}, 1, 352 - 316), ({"upper": 0.75}, 352 - 264, 352)])
 def test_bounds_hold_for_every_candidate_of_the_search(net, bound, low, high):
     plan = planned(rules=(Rule("first/.*", **bound),), rounds=1)
     result = compress(KEY, net, TRAIN, VALIDATION, plan)
     check_exact(result, plan)
     for name, kept in result.rounds[0].search.facts["allocations"].items():
-        assert low * 352 <= kept[0] <= high * 352 + 1, name
+        assert low <= kept[0] <= high, name
 
 
 def test_lower_bounds_that_the_last_budget_meets_stop_no_earlier_round(net):
@@ -281,3 +281,50 @@ def test_the_nets_own_answers_are_what_it_is_taught_without_another_teacher(net)
     alone = compress(KEY, net, TRAIN, VALIDATION, plan)
     taught = compress(KEY, net, TRAIN, VALIDATION, plan, teacher=nets.committee([net]))
     np.testing.assert_allclose(alone.rounds[0].tuned.facts["losses"], taught.rounds[0].tuned.facts["losses"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("other", ["key", "training data", "validation data", "loss", "metric"])
+def test_stages_of_another_key_data_or_loss_are_refused(net, tmp_path, other):
+    plan = planned(rounds=1, final_steps=100, recovery="none")
+    compress(KEY, net, TRAIN, VALIDATION, plan, stages=Stages(tmp_path, {}))
+    key = jax.random.key(99) if other == "key" else KEY
+    train = Batch(TRAIN.x, TRAIN.y[::-1].copy()) if other == "training data" else TRAIN
+    validation = Batch(VALIDATION.x * 2, VALIDATION.y) if other == "validation data" else VALIDATION
+    functions = {other: the_other} if other in ("loss", "metric") else {}
+    with pytest.raises(BadInput, match=f"another {other}"):
+        compress(key, net, train, validation, plan, **functions, stages=Stages(tmp_path, {}))
+
+
+def the_other(outputs, batch):
+    return learning.cross_entropy(outputs, batch) * 2
+
+
+class Endless(nnx.Module):
+    """Evaluates, but has no gradient in reverse."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        y = self.first(x)
+        return jax.lax.while_loop(lambda y: jnp.sum(y) < 0, lambda y: y + 1, y)
+
+
+class Asserting(Endless):
+    def __call__(self, x):
+        assert x.shape[1] == 5
+        return self.first(x)
+
+
+@pytest.mark.parametrize(("module", "says"), [(Endless, "cannot be differentiated"), (Asserting, "AssertionError")])
+def test_nets_that_cannot_be_trained_are_refused_before_the_first_step(module, says):
+    x = np.zeros((20, 8), np.float32)
+    data = Batch(x, np.arange(20) % 3)
+    with pytest.raises(BadInput, match=says):
+        compress(KEY, nets.from_nnx(module(nnx.Rngs(0))), data, data, planned())
+
+
+def test_shifts_are_refused_where_there_are_no_images(net):
+    recipe = learning.Recipe(augment=learning.RandomShift(1))
+    with pytest.raises(BadInput, match="images"):
+        compress(KEY, net, TRAIN, VALIDATION, planned(recipe=recipe))

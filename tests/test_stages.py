@@ -11,7 +11,11 @@ from jax_prune import storage
 from jax_prune.errors import BadInput
 from jax_prune.stages import Stage, Stages, locked, stage_key
 
-ARRAYS = {"a": {"b": np.arange(6.0, dtype=np.float32).reshape(2, 3)}, "empty": {}, "flag": np.array([True, False])}
+ARRAYS = {
+    "a": {"b": np.arange(6.0, dtype=np.float32).reshape(2, 3), "scalar": np.float32(2)},
+    "empty": {},
+    "flag": np.array([True, False]),
+}
 
 
 def counted(calls):
@@ -31,6 +35,8 @@ def test_a_present_stage_is_read_and_equal(tmp_path):
     assert len(calls) == 1 and again.facts == first.facts == {"loss": 0.1, "counts": [1, 2]}
     jax.tree.map(np.testing.assert_array_equal, again.arrays, first.arrays)
     assert jax.tree.structure(again.arrays) == jax.tree.structure(ARRAYS)
+    assert jax.tree.map(np.shape, again.arrays) == jax.tree.map(np.shape, ARRAYS)
+    assert list(again.facts) == list(first.facts) == ["loss", "counts"]  # the order too: reports are written in it
     assert stages.seconds["round_1/search"] >= 0
 
 
@@ -110,5 +116,5 @@ def test_keys_differ_by_name_and_repeat():
 
 def test_paths_flatten_and_return():
     flat = storage.flatten_paths(ARRAYS)
-    assert set(flat) == {"a/b", "empty/", "flag"}
+    assert set(flat) == {"a/b", "a/scalar", "empty/", "flag"}
     assert jax.tree.structure(storage.unflatten_paths(flat)) == jax.tree.structure(ARRAYS)

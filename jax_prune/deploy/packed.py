@@ -48,7 +48,7 @@ def write_packed(
     masks: Masks,
     meta: dict[str, Any],
 ) -> int:
-    """Writes a packed net atomically; gives its size in bytes. Float leaves are stored as float32."""
+    """Writes a packed net atomically; gives its size in bytes. Every leaf keeps its dtype."""
     arrays: dict[str, np.ndarray] = {}
     leaves: dict[str, Any] = {}
     flags = storage.flatten_paths(masks)
@@ -64,7 +64,7 @@ def write_packed(
         arrays[f"state:{name}"] = np.asarray(leaf)
     # one entry: safetensors writes several in any order, and equal nets shall be equal files
     header = {"header": json.dumps({"spec": spec, "meta": meta, "leaves": leaves}, sort_keys=True)}
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     frame = zstandard.ZstdCompressor(level=LEVEL).compress(safetensors.numpy.save(arrays, metadata=header))
     data = HEADER.pack(MAGIC, VERSION, hashlib.sha256(frame).digest()) + frame
     storage.write_bytes(path, data)

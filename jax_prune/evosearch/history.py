@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_prune import storage
@@ -18,29 +20,52 @@ from jax_prune.types import Array
 COLUMNS = ("generation", "candidate", "accepted", "value", "violation")
 
 
-def text(info: Info, names: Sequence[str], kept: Callable[[Array], Array] | None = None) -> str:
-    """CSV, one row a candidate in order of evaluation; floats are written so that they read back exactly.
+def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
+    """What a search saw, as arrays for a file: vectors [T, P, G]; value, violation and accepted [T, P].
 
-    ``names`` [G] head the genome's columns. With ``kept``, an objective's genome [G] -> int [G], columns
-    ``kept/NAME`` follow: what the genome stood for. Raises BadInput where ``names`` do not fit.
+    With an ``objective`` whose ``kept`` says what a genome [G] stands for (int [G]) also kept [T, P, G].
     """
-    vectors = np.asarray(info.vectors)
-    generations, population, length = vectors.shape
+    arrays = {
+        "vectors": np.asarray(info.vectors),
+        "value": np.asarray(info.score.value),
+        "violation": np.asarray(info.score.violation),
+        "accepted": np.asarray(info.accepted),
+    }
+    if objective is not None:
+        arrays["kept"] = np.asarray(_kept(objective, jnp.asarray(info.vectors)))
+    return arrays
+
+
+def rows(arrays: Mapping[str, np.ndarray], names: Sequence[str], **leading: Any) -> list[list[Any]]:
+    """Of ``seen``: the heads, then a row for every candidate in order of evaluation.
+
+    ``leading`` are constant first columns; ``names`` [G] head the genome's columns, and ``kept/NAME`` those of the
+    counts that it stood for. Raises BadInput where ``names`` do not fit.
+    """
+    generations, population, length = arrays["vectors"].shape
     if len(names) != length:
         raise BadInput(f"{len(names)} names for vectors of {length} entries: give one a group")
-    rows = vectors.reshape(-1, length)
-    decoded = np.zeros((len(rows), 0), int) if kept is None else np.asarray(jax.jit(jax.vmap(kept))(rows))
-    heads = [] if kept is None else [f"kept/{name}" for name in names]
+    counts = [f"kept/{name}" for name in names] if "kept" in arrays else []
+    table: list[list[Any]] = [[*leading, *COLUMNS, *names, *counts]]
+    for at in np.ndindex(generations, population):
+        decoded = arrays["kept"][at] if "kept" in arrays else ()
+        scored = (int(arrays["accepted"][at]), arrays["value"][at], arrays["violation"][at])
+        table.append([*leading.values(), *at, *scored, *arrays["vectors"][at], *decoded])
+    return table
+
+
+def text(table: Sequence[Sequence[Any]]) -> str:
+    """Rows as CSV; floats are written so that they read back exactly."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*COLUMNS, *names, *heads])
-    flat = [np.asarray(leaf).reshape(-1) for leaf in (info.accepted, info.score.value, info.score.violation)]
-    for index, (accepted, value, violation) in enumerate(zip(*flat, strict=True)):
-        place = divmod(index, population)
-        writer.writerow([*place, int(accepted), value, violation, *rows[index], *decoded[index]])
+    csv.writer(out, lineterminator="\n").writerows(table)
     return out.getvalue()
 
 
-def write(path: str | Path, info: Info, names: Sequence[str], kept: Callable[[Array], Array] | None = None) -> None:
-    """Saves ``text`` at ``path``, atomically."""
-    storage.write_text(path, text(info, names, kept))
+def write(path: str | Path, info: Info, names: Sequence[str], objective: Any = None) -> None:
+    """Saves one search's ``rows`` at ``path``, atomically."""
+    storage.write_text(path, text(rows(seen(info, objective), names)))
+
+
+@jax.jit
+def _kept(objective: Any, vectors: Array) -> Array:
+    return jax.vmap(jax.vmap(objective.kept))(vectors)

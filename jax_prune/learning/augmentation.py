@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from jax_prune.errors import BadInput
 from jax_prune.types import Array
 
 Augmentation = Callable[[Array, Any], Any]
@@ -51,6 +52,8 @@ class RandomShift:
 
     def variant(self, x: Array, variants: Array) -> Array:
         """Images [B, H, W, C] shifted each as ``variants`` [B] says."""
+        if x.ndim != 4:
+            raise BadInput(f"shifts move images [B, H, W, C], not inputs of shape {list(x.shape)}: shift by 0 pixels")
         framed = jnp.pad(x, ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0)))
         down, right = jnp.divmod(variants, 2 * self.pixels + 1)
 

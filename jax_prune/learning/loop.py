@@ -20,6 +20,7 @@ from jax_prune.pruning import masks as masking
 from jax_prune.types import Array, Batch, Masks, Net, Tree
 
 CHUNK = 100  # steps in one compiled scan: between two, masks may change, the bar moves and Ctrl-C works
+UPDATES = 2**32 - 1  # folded into the key for mask updates: no chunk has this number
 SMOOTH = 0.999  # of the running mean of squared gradients
 
 MaskUpdate = Callable[[Array, int, Tree, Tree, Masks], Masks]
@@ -106,7 +107,7 @@ def train(
                     f"{title}: the loss is {losses[-1]} at step {(chunk + 1) * CHUNK}; lower the learning rate"
                 )
             if recovery and chunk < freeze_at - 1:
-                update_key = jax.random.fold_in(key, chunk)
+                update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), chunk)
                 masks = recovery.update(update_key, (chunk + 1) * CHUNK, carry.params, carry.square, masks)
             advance(CHUNK, f"loss {losses[-1]:.4f}")
     params = masking.apply(carry.params, masks)

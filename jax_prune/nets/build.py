@@ -10,7 +10,7 @@ import sys
 
 from flax import nnx
 
-from jax_prune.errors import BadInput
+from jax_prune.errors import BadInput, said
 from jax_prune.nets.from_nnx import from_nnx
 from jax_prune.nets.lenet import LeNet5, LeNet300
 from jax_prune.types import Net
@@ -39,14 +39,14 @@ def _from_factory(name: str, seed: int) -> Net:
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"net '{name}': {error}; give it as package.module:factory") from error
+    except Exception as error:  # whatever the user's module does when imported
+        raise BadInput(f"net '{name}': {said(error)}; give it as package.module:factory") from error
     if not callable(factory):
         raise BadInput(f"net '{name}': {attribute} is not callable; name a function that returns a Net or nnx.Module")
     try:
         net = factory(seed=seed) if _takes_seed(factory) else factory()
     except Exception as error:
-        raise BadInput(f"net '{name}': the factory raised {type(error).__name__}: {error}") from error
+        raise BadInput(f"net '{name}': the factory raised {said(error)}") from error
     if isinstance(net, nnx.Module):
         net = from_nnx(net)
     if not isinstance(net, Net):

@@ -56,29 +56,52 @@ def weight_groups(params: Tree, rules: Sequence[Rule] = (), *, biases: bool = Tr
 
 
 def bounds(groups: Sequence[Group], rules: Sequence[Rule] = (), *, lower: float = 0.0, upper: float = 1.0) -> Bounds:
-    """Ratio bounds float32 [G] from the rules that match a group's first leaf; later rules win.
+    """Ratio bounds float32 [G] from the rules that match a group's kernels; later rules win, the tightest in a group.
 
-    At least one unit of every group stays. Raises BadInput for bounds outside [0, 1] or crossed.
+    A bound r of a group of n removes floor(r n) units, exactly; at least one unit of every group stays. Raises
+    BadInput for bounds outside [0, 1] or crossed.
     """
     low, high = [], []
     for group in groups:
-        path = group.slots[0].path
-        lowest, highest = _says(rules, path, "lower"), _says(rules, path, "upper")
-        lowest = lower if lowest is None else lowest
-        highest = upper if highest is None else highest
+        kernels = _kernels(group)
+        lowest = max(_or(_says(rules, path, "lower"), lower) for path in kernels)
+        highest = min(_or(_says(rules, path, "upper"), upper) for path in kernels)
         if not (0 <= lowest <= 1 and 0 <= highest <= 1):
             raise BadInput(f"ratio bounds of {group.name} are {lowest} and {highest}: give numbers in [0, 1]")
         if lowest > highest:
             raise BadInput(f"ratio bounds of {group.name} are crossed: lower {lowest} is above upper {highest}")
-        low.append(lowest)
-        high.append(_leaving_one(min(highest, 1 - 1 / group.size), group.size))
+        least, most = (min(_removed(ratio, group.size), group.size - 1) for ratio in (lowest, highest))
+        low.append(_ratio(least, group.size, np.float32(2)))
+        high.append(_ratio(most, group.size, np.float32(0)))
     return Bounds(np.asarray(low, np.float32), np.asarray(high, np.float32))
 
 
-def _leaving_one(ratio: float, size: int) -> np.float32:
-    """The ratio as float32, rounded down where it would remove every unit: 1 - 1 / n is 1.0 from 2**25 units on."""
-    rounded = np.float32(ratio)
-    return np.nextafter(rounded, np.float32(0)) if np.floor(np.float64(rounded) * size) >= size else rounded
+def _kernels(group: Group) -> list[str]:
+    """The paths that speak for a group: its leaves but for the biases that go with them."""
+    paths = [slot.path for slot in group.slots]
+    biases = {_bias_of(path) for path in paths if not path.endswith("bias")}
+    return [path for path in paths if path not in biases]
+
+
+def _or(said: float | None, default: float) -> float:
+    return default if said is None else said
+
+
+def _removed(ratio: float, size: int) -> int:
+    """floor(ratio * size) of the decimal that was written: 0.9 of 1000 is 900."""
+    return int(np.floor(np.round(ratio * size, 6)))
+
+
+def _ratio(removed: int, size: int, towards: np.float32) -> np.float32:
+    """The float32 ratio that removes just ``removed`` of ``size``; where none does, the nearest ``towards`` 0 or 2."""
+    nearest = np.float32(removed / size)
+    near = [nearest, np.nextafter(nearest, np.float32(2)), np.nextafter(nearest, np.float32(0))]
+    for ratio in near:
+        if np.floor(np.float64(ratio) * size) == removed:
+            return ratio
+    up = towards > nearest
+    allowed = [r for r in near if (np.floor(np.float64(r) * size) > removed) == up]
+    return min(allowed) if up else max(allowed)
 
 
 def gather(tree: Tree, group: Group) -> Array:
@@ -117,7 +140,7 @@ def _bias_of(path: str) -> str:
 def _says(rules: Sequence[Rule], path: str, field: str) -> Any:
     """What the last matching rule that speaks of ``field`` says of a path; None where none does."""
     said = [getattr(rule, field) for rule in rules if re.fullmatch(rule.pattern, path)]
-    return next((value for value in reversed(said) if value not in (None, False)), None)
+    return next((value for value in reversed(said) if value is not None and value is not False), None)
 
 
 def _check_rules(rules: Sequence[Rule], leaves: dict[str, Array]) -> None:
@@ -126,6 +149,11 @@ def _check_rules(rules: Sequence[Rule], leaves: dict[str, Array]) -> None:
             pattern = re.compile(rule.pattern)
         except re.error as error:
             raise BadInput(f"rule '{rule.pattern}' is not a regular expression: {error}") from error
-        if not any(pattern.fullmatch(path) for path in leaves):
+        found = [path for path in leaves if pattern.fullmatch(path)]
+        if found and not rule.frozen and all(jnp.ndim(leaves[path]) < 2 for path in found):
+            raise BadInput(
+                f"rule '{rule.pattern}' matches only {found[0]}, which follows its layer's kernel: name the kernel"
+            )
+        if not found:
             nearest = difflib.get_close_matches(rule.pattern, leaves, len(leaves), 0.0)
             raise BadInput(f"rule '{rule.pattern}' matches no parameter; there are {', '.join(nearest[:8])}")

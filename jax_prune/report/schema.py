@@ -82,7 +82,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Point:
-    """Validation at one moment: ``stage`` names the training ("dense", "reference", "tune")."""
+    """Validation at one moment: ``stage`` names the training, such as "tune"."""
 
     stage: str
     step: int

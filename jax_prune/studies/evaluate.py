@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +34,11 @@ def measure(path: str, data_dir: str | None = None) -> Measured:
     Raises BadInput for a file that is no packed net, or whose parameters do not fit the net it names.
     """
     held = packed.read_packed(path)
+    if not {"net", "dataset"} <= set(held.spec):
+        raise BadInput(f"{path} does not say of which net and data set it is: only nets of 'jax-prune layerwise' do")
     net = nets.build(held.spec["net"])
     _check_fit(path, net.params, held.params)
+    _check_fit(path, net.state, held.state)
     params, state = (jax.tree.map(jnp.asarray, tree) for tree in (held.params, held.state))
     test = datasets.load(held.spec["dataset"], data_dir=data_dir).test()
     (accuracy,) = learning.evaluate(net.replace(params=params, state=state), test, learning.correct)
@@ -43,6 +47,14 @@ def measure(path: str, data_dir: str | None = None) -> Measured:
     size = Path(path).stat().st_size
     counted = costs.parameters(held.params, held.masks)
     return Measured(path, held.spec["net"], held.spec["dataset"], leaves, counted, size, 1 - accuracy)
+
+
+def data_dir_of(workdir: Path) -> str | None:
+    """Where the run in ``workdir`` had its data sets from; None for no run, or TFDS's own folder."""
+    try:
+        return json.loads((workdir / "config.json").read_text()).get("data_dir")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def table(measured: Measured) -> str:

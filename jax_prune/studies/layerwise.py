@@ -34,6 +34,7 @@ class Config:
     dataset: str = option("mnist", "mnist (embedded), or a name prepared with 'jax-prune data prepare'")
     data_dir: str | None = option(None, "where prepared data sets lie; default: TFDS's own folder")
     seed: int = option(0, "seed of everything random")
+    test: bool = option(True, "measure the test split for the report; --noconfig.test while settings are chosen")
     trained: bool = option(False, "the factory's net is trained already: skip dense training")
     rules: str = option("", "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs'")
 

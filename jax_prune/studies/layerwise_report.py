@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from jax_prune import datasets, storage
 from jax_prune import report as reporting
 from jax_prune.compress import Compressed, Round
 from jax_prune.deploy import packed
+from jax_prune.evosearch import history
 from jax_prune.pruning import costs
+from jax_prune.rounds import SEARCHED
 from jax_prune.stages import Stage, Stages
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Net
@@ -21,6 +24,15 @@ from jax_prune.types import Net
 MODEL = "model.jaxprune"
 HISTORY = "search_history.csv"
 MACS_NOTE = "kept weights' products an example; dense hardware still does them all"
+WAYS = {
+    "de": "differential evolution",
+    "random": "random search",
+    "uniform": "one ratio for all",
+    "erk": "ERK",
+    "lamp": "LAMP",
+    "global": "global magnitude",
+    "score": "global score",
+}
 TITLES = {"lenet300": "LeNet-300-100", "lenet5": "LeNet-5"}
 
 
@@ -29,6 +41,7 @@ def write(
     folder: Path,
     dense: Net,
     compressed: Compressed,
+    rivals: dict[str, Compressed],
     errors: dict[str, Any],
     stages: Stages,
     splits: datasets.Splits,
@@ -39,7 +52,7 @@ def write(
         folder / MODEL, {"net": config.net, "dataset": config.dataset}, compressed.net.params, compressed.net.state,
         compressed.masks, {"seed": config.seed, "error": errors["pruned"]["test"]},
     )  # fmt: skip
-    write_history(folder / HISTORY, compressed)
+    write_history(folder / HISTORY, {config.allocation: compressed, **rivals})
     report = build(config, dense, compressed, errors, stages, example, size)
     reporting.write(report, folder)
     return report
@@ -79,14 +92,14 @@ def build(
     rounds = tuple(_round(entry) for entry in compressed.rounds)
     return reporting.Report(
         study="layerwise",
-        title=f"{TITLES.get(config.net, config.net)} on {config.dataset}: layer-wise pruning by differential evolution",
+        title=_title(config),
         dataset=config.dataset,
         seed=config.seed,
         dense=_side(everything, errors["reference"], None if config.trained else all_steps),
         start=None if config.trained else _side(everything, errors["dense"], config.dense_steps),
         pruned=pruned,
         compression=reporting.Compression(
-            weights=counted.weights_total / counted.weights_kept, all=counted.all_total / counted.all_kept
+            weights=counted.weights_total / max(counted.weights_kept, 1), all=counted.all_total / counted.all_kept
         ),
         layers=tuple(
             reporting.Layer(group.name, group.size, int(kept), float(ratio))
@@ -105,26 +118,23 @@ def build(
     )
 
 
-def write_history(path: Path, compressed: Compressed) -> None:
-    """search_history.csv: a row for every vector that evolution or random search evaluated, in order."""
-    names = [group.name for group in compressed.groups]
-    lines = ["round,search,generation,candidate,accepted,value,violation," + ",".join(names)]
-    for entry in compressed.rounds:
-        for search in ("de", "random"):
-            seen = entry.search.arrays[search]
-            for generation, candidate in np.ndindex(seen["value"].shape):
-                at = (generation, candidate)
-                values = [
-                    int(seen["accepted"][at]),
-                    seen["value"][at],
-                    seen["violation"][at],
-                    *seen["vectors"][at],
-                ]
-                lines.append(",".join(map(str, [entry.number, search, generation, candidate, *values])))
-    storage.write_text(path, "\n".join(lines) + "\n")
+def write_history(path: Path, runs: dict[str, Compressed]) -> None:
+    """search_history.csv: a row for every vector that a search evaluated, in order; ``runs`` by their allocation.
+
+    Genomes are log kept shares under a budget and ratios under a tolerance; ``kept/LAYER`` is what they stood for.
+    """
+    table: list[list[Any]] = []
+    for allocation, compressed in runs.items():
+        names = [group.name for group in compressed.groups]
+        for entry in compressed.rounds:
+            for search in [name for name in SEARCHED if name in entry.search.arrays]:
+                leading = {"allocation": allocation, "round": entry.number, "search": search}
+                found = history.rows(entry.search.arrays[search], names, **leading)
+                table += found if not table else found[1:]
+    storage.write_text(path, history.text(table))
 
 
-def _side(everything: reporting.Side, errors: dict[str, float], steps: int | None) -> reporting.Side:
+def _side(everything: reporting.Side, errors: dict[str, float | None], steps: int | None) -> reporting.Side:
     return dataclasses.replace(everything, error=errors["test"], validation_error=errors["validation"], steps=steps)
 
 
@@ -170,7 +180,7 @@ def _best_so_far(search: Stage, name: str) -> tuple[float, ...]:
 
 
 def _training(config: Config, compressed: Compressed, stages: Stages) -> tuple[reporting.Point, ...]:
-    """Validation after each training: dense, every round, the reference."""
+    """Validation after each round's tuning, over all steps so far."""
     points, step = [], config.all_dense_steps
     for entry in compressed.rounds:
         step += entry.tuned.facts["steps"]
@@ -189,11 +199,17 @@ def _outcomes(config: Config, errors: dict[str, Any]) -> tuple[reporting.Outcome
     return tuple(reporting.Outcome(who, config.seed, errors[name]["test"], dense) for who, name in names.items())
 
 
+def _title(config: Config) -> str:
+    net = TITLES.get(config.net, config.net)
+    return f"{net} on {config.dataset}: layer-wise pruning by {WAYS[config.allocation]}"
+
+
 def _command(config: Config) -> str:
     preset = type(config).preset(config.net)
     changed = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(preset, f.name)]
     values = dataclasses.asdict(config)
     flags = [f"--config.net={config.net}", *(f"--config.{name}={values[name]}" for name in changed)]
+    flags = [shlex.quote(flag) for flag in flags]
     return " ".join(["jax-prune layerwise --workdir=W", *flags])
 
 

@@ -31,13 +31,13 @@ def run(config: Config, workdir: str) -> Report:
     """The whole study; see ``layerwise.run``."""
     with locked(workdir):
         stages = Stages(workdir, dataclasses.asdict(config))
+        plan = plan_of(config)
         splits = datasets.load(config.dataset, data_dir=config.data_dir)
         key = jax.random.key(config.seed)
-        plan = plan_of(config)
         net = nets.build(config.net, config.seed)
         for name in (plan.allocation, *rivals_of(config)):
             checked(dataclasses.replace(plan, allocation=name), net)
-        check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset)
+        check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
         members = [trained(key, config, number, splits, stages) for number in range(config.members)]
         dense, teacher = members[0], nets.committee(members)
         reference = trained(key, config, 0, splits, stages, "reference", config.all_dense_steps + tuning_steps(plan))
@@ -52,8 +52,8 @@ def run(config: Config, workdir: str) -> Report:
         }  # fmt: skip
         candidates = {"dense": dense, "reference": reference, "pruned": compressed.net}
         candidates |= {f"allocation:{name}": rival.net for name, rival in rivals.items()}
-        errors = stages("errors", partial(measure, candidates, splits)).facts
-        return layerwise_report.write(config, Path(workdir), dense, compressed, errors, stages, splits)
+        errors = stages("errors", partial(measure, candidates, splits, config.test)).facts
+        return layerwise_report.write(config, Path(workdir), dense, compressed, rivals, errors, stages, splits)
 
 
 def rivals_of(config: Config) -> list[str]:
@@ -68,8 +68,7 @@ def plan_of(config: Config) -> Plan:
             f"taught_shift={config.taught_shift} would show labelled images that dense training never saw; "
             "set distillation=1, or shift to the same"
         )
-    if config.committee < 1:
-        raise BadInput(f"committee is {config.committee}: give at least 1")
+    _check_ranges(config)
     search = evosearch.Config(config.algorithm, config.population, config.generations, chunk=5)
     return Plan(
         compression=config.compression,
@@ -94,6 +93,16 @@ def plan_of(config: Config) -> Plan:
         recovery_until=config.recovery_until,
         recovery_rate=config.recovery_rate,
     )
+
+
+def _check_ranges(config: Config) -> None:
+    """Raises BadInput for settings of the study itself that are out of range; ``compress`` checks the plan's."""
+    least = {"committee": 1, "dense_steps": 1, "dense_rate": 0, "weight_decay": 0, "shift": 0, "taught_shift": 0}
+    for name, bound in {**least, "seed": 0}.items():
+        if getattr(config, name) < bound:
+            raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
+    if config.seed >= 2**31:
+        raise BadInput(f"seed is {config.seed}: give less than {2**31}")
 
 
 def recipe_of(config: Config, rate: float, shift: int) -> Recipe:
@@ -143,15 +152,15 @@ def trained(
     return net.replace(params=arrays["params"], state=arrays["state"])
 
 
-def measure(candidates: dict[str, Net], splits: datasets.Splits) -> Stage:
+def measure(candidates: dict[str, Net], splits: datasets.Splits, test_too: bool) -> Stage:
     """Validation and test errors of finished nets: the only reader of the test split, and once a run."""
-    test = splits.test()
+    test = splits.test() if test_too else None
 
     def error(net: Net, batch: Batch) -> float:
         return 1 - learning.evaluate(net, batch, learning.correct)[0]
 
     facts: dict[str, Any] = {
-        name: {"validation": error(net, splits.validation), "test": error(net, test)}
+        name: {"validation": error(net, splits.validation), "test": None if test is None else error(net, test)}
         for name, net in candidates.items()
     }
     return Stage({}, facts)

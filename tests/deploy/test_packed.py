@@ -94,3 +94,14 @@ def test_absent_foreign_and_newer_files_say_so(tmp_path, written):
     (tmp_path / "newer").write_bytes(written[:8] + (9).to_bytes(4, "little") + written[12:])
     with pytest.raises(BadInput, match="version 9"):
         packed.read_packed(tmp_path / "newer")
+
+
+def test_leaves_without_axes_come_back_as_they_were(tmp_path):
+    params, state = {"layer": {"kernel": np.eye(3, dtype=np.float32)}, "scale": np.float32(2)}, {"count": np.int32(3)}
+    masks = jax.tree.map(lambda leaf: np.ones(np.shape(leaf), bool), params)
+    packed.write_packed(tmp_path / "net", {}, params, state, masks, {})
+    held = packed.read_packed(tmp_path / "net")
+    for found, written in ((held.params, params), (held.state, state), (held.masks, masks)):
+        assert jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), found) == jax.tree.map(
+            lambda leaf: (np.shape(leaf), leaf.dtype), written
+        )

@@ -27,7 +27,7 @@ def test_history_holds_every_vector_and_score_exactly(problem, loss, tmp_path):
     fitness = budget_fitness(problem, loss)
     config = Config(population=6, generations=3)
     result = evosearch.search(jax.random.key(0), config, evosearch.genome_box(SIZES, RATIOS), fitness)
-    history.write(tmp_path / "search_history.csv", result.info, NAMES, fitness.kept)
+    history.write(tmp_path / "search_history.csv", result.info, NAMES, fitness)
     rows = list(csv.DictReader((tmp_path / "search_history.csv").open()))
     assert len(rows) == 24 and list(rows[0])[5:] == [*NAMES, *(f"kept/{name}" for name in NAMES)]
     for index, row in enumerate(rows):
@@ -38,7 +38,7 @@ def test_history_holds_every_vector_and_score_exactly(problem, loss, tmp_path):
         assert int(row["accepted"]) == result.info.accepted[place]
         assert sum(int(row[f"kept/{name}"]) for name in NAMES) == 70
     with pytest.raises(BadInput, match="2 names"):
-        history.text(result.info, NAMES[:2])
+        history.rows(history.seen(result.info), NAMES[:2])
 
 
 def test_probe_returns_a_width_that_fits_and_was_measured():

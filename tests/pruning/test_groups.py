@@ -3,11 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jax_prune import nets
 from jax_prune.errors import BadInput
 from jax_prune.pruning import groups
 from jax_prune.pruning.groups import Rule
+from jax_prune.types import Group, Slot
 
 PARAMS = nets.build("lenet5").params
 
@@ -74,3 +77,36 @@ def test_bad_bounds(rule, says):
 def test_nothing_to_prune():
     with pytest.raises(BadInput, match="nothing to prune"):
         names(Rule(".*", frozen=True))
+
+
+@settings(deadline=None)
+@given(size=st.integers(2, 2 * 10**8), ratio=st.decimals(0, 1, places=4))
+def test_bounds_mean_whole_units_exactly(size, ratio):
+    group = Group("layer", size, (Slot("layer/kernel"),))
+    asked = min(int(ratio * size), size - 1)  # decimal arithmetic: 0.9 of 1000 is 900
+    both = groups.bounds([group], (Rule("layer/kernel", lower=float(ratio), upper=float(ratio)),))
+    removed = [int(np.floor(np.float64(np.float32(edge[0])) * size)) for edge in both]
+    if size < 2**22:
+        assert removed == [asked, asked]
+    assert removed[0] >= asked >= removed[1]
+
+
+def test_a_bound_of_zero_is_a_bound():
+    parts = groups.weight_groups(PARAMS)
+    rules = (Rule(".*/kernel", lower=0.5), Rule(".*/kernel", lower=0.0), Rule(".*/kernel", upper=0.0))
+    lower, upper = groups.bounds(parts, rules)
+    assert not np.any(lower) and not np.any(upper)
+
+
+def test_the_tightest_bound_of_grouped_kernels_holds():
+    params = {"a": {"kernel": np.ones((4, 5))}, "b": {"kernel": np.ones((5, 2))}}
+    rules = (Rule("./kernel", group="both"), Rule("b/kernel", upper=0.2))
+    (group,) = groups.weight_groups(params, rules)
+    assert groups.bounds([group], rules).upper[0] == np.float32(0.2)
+
+
+@pytest.mark.parametrize("rule", [Rule("a/bias", upper=0.5), Rule("a/bias", group="x")])
+def test_a_rule_that_would_do_nothing_is_refused(rule):
+    params = {"a": {"kernel": np.ones((4, 5)), "bias": np.ones(5)}}
+    with pytest.raises(BadInput, match="follows its layer's kernel"):
+        groups.weight_groups(params, (rule,))

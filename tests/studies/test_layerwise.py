@@ -56,7 +56,10 @@ def test_a_second_run_reads_nothing_and_says_the_same(finished, monkeypatch):
     load = datasets.load
     monkeypatch.setattr(datasets, "load", lambda name, **options: load(name, **options)._replace(test=forbidden))
     config = dataclasses.replace(Config.preset().smoke(), compare="lamp")
+    written = {name: (folder / name).read_bytes() for name in ("model.jaxprune", "report.json", "search_history.csv")}
     again = layerwise.run(config, str(folder))
+    for name, before in written.items():
+        assert (folder / name).read_bytes() == before, name
     assert dataclasses.replace(again, seconds={}) == dataclasses.replace(report, seconds={})
 
 
@@ -89,8 +92,14 @@ def test_the_fixed_fields_are_there(finished):
 def test_every_candidate_is_in_the_history(finished):
     folder, _, _ = finished
     lines = (folder / "search_history.csv").read_text().splitlines()
-    assert lines[0] == "round,search,generation,candidate,accepted,value,violation,ip1,ip2,ip3"
-    assert len(lines) == 1 + 2 * 2 * 18
+    assert lines[0] == (
+        "allocation,round,search,generation,candidate,accepted,value,violation,ip1,ip2,ip3,kept/ip1,kept/ip2,kept/ip3"
+    )
+    assert len(lines) == 1 + 2 * 2 * 18  # the rival of this run, LAMP, searches nothing
+    report = json.loads((folder / "report.json").read_text())
+    for line in lines[1:]:
+        cells = line.split(",")
+        assert sum(map(int, cells[-3:])) == report["rounds"][int(cells[1]) - 1]["target"]
 
 
 def test_rules_read_as_written():
@@ -121,3 +130,26 @@ def test_presets_make_plans_that_can_be_done(net, preset):
 def test_unknown_presets_are_listed():
     with pytest.raises(BadInput, match="known are default, record, compare"):
         Config.preset("lenet300", "best")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shift": -1}, {"seed": -1}, {"seed": 10**20}, {"dense_steps": -5}, {"dense_rate": -1.0}, {"weight_decay": -5.0},
+     {"committee": 0}, {"taught_shift": -1}],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(change):
+    with pytest.raises(BadInput, match=next(iter(change))):
+        layerwise_run.plan_of(dataclasses.replace(Config.preset(), **change))
+
+
+def test_choosing_settings_leaves_the_test_split_alone(tmp_path, monkeypatch):
+    load = datasets.load
+
+    def forbidden():
+        raise AssertionError("the test split was read")
+
+    monkeypatch.setattr(datasets, "load", lambda name, **options: load(name, **options)._replace(test=forbidden))
+    report = layerwise.run(dataclasses.replace(Config.preset().smoke(), test=False), str(tmp_path))
+    assert report.pruned.error is None and report.dense.error is None
+    assert 0 < report.pruned.validation_error < 1
+    assert (tmp_path / "report.html").exists() and (tmp_path / "model.jaxprune").exists()

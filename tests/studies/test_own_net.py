@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 
 import jax
 import numpy as np
@@ -99,6 +100,7 @@ def test_rules_reach_the_report_and_the_packed_net(ruled):
     assert layer["ratio"] == pytest.approx(1 - layer["kept"] / layer["size"])
     held = packed.read_packed(folder / "model.jaxprune")
     assert np.asarray(held.masks["last"]["kernel"]).all()
+    assert "--config.rules=last/.*:frozen;first/kernel:upper=0.9" in shlex.split(report.command)
     counted = costs.parameters(held.params, held.masks)
     assert counted.all_kept == written["pruned"]["params"] == layer["kept"] + 170
     assert written["compression"]["all"] == counted.all_total / counted.all_kept
