@@ -3,79 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prune import evosearch, learning, progress
+from jax_prune import baselines, evosearch, learning, progress
 from jax_prune.evosearch import MaskedLoss
-from jax_prune.learning import ExampleFunction, Recovery
-from jax_prune.pruning import allocations, recovery, scores
+from jax_prune.learning import Recovery
+from jax_prune.lesson import Lesson
+from jax_prune.plan import SEARCHED, STATIC, Plan
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning import masks as masking
+from jax_prune.pruning import recovery, scores
 from jax_prune.stages import Stage, Stages
 from jax_prune.types import Array, Batch, Bounds, Group, Masks, Net, Tree
 
-if TYPE_CHECKING:
-    from jax_prune.compress import Plan
-
 SWEEP = np.array([*np.linspace(0.0, 0.9, 7), 0.95, 0.97, 0.985, 0.995], np.float32)
 GAMMA = 1e-3  # hysteresis: a layer's masks change with probability 1 / (1 + GAMMA * step)
-DISTILLATION = 0.95  # default weight of the trained net's softened logits
-STATIC = ("uniform", "erk", "lamp", "global", "score")
-SCORES = ("fisher", "magnitude", "taylor", "random")
-RECOVERIES = ("topk", "hysteresis", "none")
-SEARCHED = ("de", "random")
-
-
-@dataclasses.dataclass(frozen=True)
-class Lesson:
-    """What tuning learns from: data and loss, the net that teaches where the loss distils, validation."""
-
-    data: Batch
-    loss: ExampleFunction
-    plain_loss: ExampleFunction
-    teaching: Net | None
-    validation: Batch
-    metric: ExampleFunction
-    augment: learning.Augmentation | None
-    questions: int  # examples of all tuning
-
-    @classmethod
-    def of(
-        cls,
-        teaching: Net,
-        train: Batch,
-        validation: Batch,
-        plan: Plan,
-        loss: ExampleFunction,
-        metric: ExampleFunction,
-    ) -> Lesson:
-        train, validation = jax.device_put(train), jax.device_put(validation)
-        weight = plan.distillation
-        if weight is None:
-            weight = DISTILLATION if loss is learning.cross_entropy else 0.0
-        rest = (validation, metric, plan.recipe.augment, tuning_steps(plan) * plan.recipe.batch_size)
-        if not weight:
-            return cls(train, loss, loss, None, *rest)
-        return cls(train, learning.Distillation(loss, weight, plan.temperature), loss, teaching, *rest)
-
-    @cached_property
-    def teacher(self) -> Net | Array | None:
-        """The teacher as training wants it; its answers are collected when the first round asks for them."""
-        if self.teaching is None:
-            return None
-        return learning.teacher_of(self.teaching, self.data, self.augment, self.questions)
-
-
-def tuning_steps(plan: Plan) -> int:
-    """All training steps of a pruned net after its dense training."""
-    rounds = (plan.rounds - 1) * learning.chunks_of(plan.round_steps) + learning.chunks_of(plan.final_steps)
-    return rounds * learning.CHUNK
 
 
 class Question(NamedTuple):
@@ -152,8 +99,8 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
         found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
         arrays[name] = evosearch.history.seen(result.info, fitness)
     budget = int(found["de"].sum()) if question.budget is None else question.budget
-    found |= _static(question, budget, STATIC if plan.baselines else (plan.allocation,))
-    losses = _losses(question.masked, found)
+    found |= baselines.unsearched(question, budget, STATIC if plan.baselines else (plan.allocation,))
+    losses = baselines.losses(question.masked, found)
     kept = found[plan.allocation]
     facts = {
         "losses": losses,
@@ -234,32 +181,6 @@ def _probe(question: Question, plan: Plan) -> Stage:
     genomes = jnp.broadcast_to(jnp.asarray(box.upper), (plan.search.population, len(question.groups)))
     timings = evosearch.probe.measure(fitness, genomes, memory_limit=plan.memory)
     return Stage({}, {"at_once": evosearch.probe.fastest(timings), "timings": [list(timing) for timing in timings]})
-
-
-def _static(question: Question, budget: int, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Counts of those allocations among ``names`` that need no search."""
-    net, groups, sizes = question.net, question.groups, grouping.sizes(question.groups)
-    lower, upper = evosearch.objectives.kept_range(question.masked.sizes, question.bounds)
-    lower = np.maximum(lower, 1)
-
-    ways: dict[str, Callable[[], np.ndarray]] = {
-        "uniform": lambda: allocations.uniform(lower, upper, sizes, budget),
-        "erk": lambda: allocations.erk(net.params, groups, lower, upper, budget),
-        "lamp": lambda: allocations.lamp(net.params, groups, lower, upper, budget),
-        "global": lambda: allocations.global_magnitude(scores.magnitude(net.params, groups), lower, upper, budget),
-        "score": lambda: allocations.global_magnitude(question.scores, lower, upper, budget),
-    }
-    return {name: way() for name, way in ways.items() if name in names}
-
-
-def _losses(masked: MaskedLoss, found: dict[str, np.ndarray]) -> dict[str, float]:
-    means = _means(masked, jnp.asarray(np.stack(list(found.values())), jnp.int32))
-    return {name: float(loss) for name, loss in zip(found, means.loss, strict=True)}
-
-
-@jax.jit
-def _means(masked: MaskedLoss, kept: Array) -> evosearch.Means:
-    return evosearch.lift(masked, kept, 1)
 
 
 def _recovery(plan: Plan, params: Tree, groups: tuple[Group, ...], kept: Array) -> Recovery | None:

@@ -9,8 +9,9 @@ import pytest
 from flax import linen, nnx
 
 from jax_prune import datasets, evosearch, learning, nets
-from jax_prune.compress import Plan, budgets, compress
+from jax_prune.compress import Plan, compress
 from jax_prune.errors import BadInput
+from jax_prune.plan import budgets
 from jax_prune.pruning import groups, masks
 from jax_prune.pruning.groups import Rule
 from jax_prune.stages import Stages

@@ -9,8 +9,9 @@ import pytest
 from flax import linen, nnx
 
 from jax_prune import evosearch, learning, nets
-from jax_prune.compress import Plan, budgets, checked, compress
+from jax_prune.compress import Plan, compress
 from jax_prune.errors import BadInput
+from jax_prune.plan import budgets, checked
 from jax_prune.pruning import counts, groups, masks
 from jax_prune.pruning.groups import Rule
 from jax_prune.stages import Stages

@@ -15,8 +15,8 @@ from jax_prune import report as reporting
 from jax_prune.compress import Compressed, Round
 from jax_prune.deploy import packed
 from jax_prune.evosearch import history
+from jax_prune.plan import SEARCHED
 from jax_prune.pruning import costs
-from jax_prune.rounds import SEARCHED
 from jax_prune.stages import Stage, Stages
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Net

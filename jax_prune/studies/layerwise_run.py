@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import optax
 
 from jax_prune import datasets, evosearch, learning, nets
-from jax_prune.compress import Plan, check_fit, checked, compress
+from jax_prune.compress import compress
 from jax_prune.errors import BadInput
+from jax_prune.fitting import check_fit
 from jax_prune.learning import Recipe
+from jax_prune.plan import Plan, checked, tuning_steps
 from jax_prune.pruning.groups import Rule
 from jax_prune.report import Report
-from jax_prune.rounds import tuning_steps
 from jax_prune.stages import Stage, Stages, locked, stage_key
 from jax_prune.studies import layerwise_report
 from jax_prune.studies.layerwise import Config

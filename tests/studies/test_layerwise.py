@@ -120,7 +120,7 @@ def test_rules_read_as_written():
 @pytest.mark.parametrize("preset", ["default", "record", "compare"])
 def test_presets_make_plans_that_can_be_done(net, preset):
     from jax_prune import nets
-    from jax_prune.compress import checked
+    from jax_prune.plan import checked
 
     config = Config.preset(net, preset)
     assert config.net == net

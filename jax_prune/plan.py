@@ -1,0 +1,138 @@
+"""What a compression is to reach, and how: the plan, its checks, and the budgets of its rounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from jax_prune import evosearch, learning
+from jax_prune.errors import BadInput
+from jax_prune.learning import Recipe
+from jax_prune.pruning import groups as grouping
+from jax_prune.pruning.groups import Rule
+from jax_prune.types import Group, Net
+
+RECOVERIES = ("topk", "hysteresis", "none")
+SCORES = ("fisher", "magnitude", "taylor", "random")
+SEARCHED = ("de", "random")
+STATIC = ("uniform", "erk", "lamp", "global", "score")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to reach, and how.
+
+    Give ``compression`` (prunable entries over kept ones, biases counted where they are pruned) or ``budget``
+    (kept entries), or ``tolerance``: how far the metric's mean on the calibration data may fall below the
+    trained net's; then each round asks for the highest compression. Budgets fall from all entries to the last
+    one with log compression ``1 - (1 - r / rounds) ** front`` of the way at round r.
+
+    ``score``: fisher, magnitude, taylor or random; what returns while tuning is ranked by fisher under taylor, and
+    under random nothing returns. ``allocation``, who sets the layers' ratios: de, random,
+    uniform, erk, lamp, global (magnitude) or score (the ranking's own scores, compared over all layers).
+    ``baselines``: also score what every other allocation would lose, in every round, for the report.
+    ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
+    ``at_once``: candidates evaluated together, since the number changes last bits; 0 lets a short timed probe
+    choose under ``memory`` bytes, once a run.
+    ``distillation``: weight of the trained net's softened outputs in the tuning loss; None is 0.95 under
+    ``learning.cross_entropy``, whose outputs are logits, and 0 under any other loss.
+    ``recovery``: topk, hysteresis or none; see ``learning.Recovery`` for ``until`` and ``rate``. Steps are rounded
+    up to whole hundreds; the last round takes ``final_steps``.
+    """
+
+    compression: float | None = 40.0
+    budget: int | None = None
+    tolerance: float | None = None
+    rounds: int = 6
+    front: float = 2.0
+    round_steps: int = 2000
+    final_steps: int = 6000
+    score: str = "fisher"
+    biases: bool = True
+    rules: tuple[Rule, ...] = ()
+    allocation: str = "de"
+    baselines: bool = True
+    search: evosearch.Config = evosearch.Config()
+    calibration: int = 2000
+    sensitivity: float = 1.0
+    memory: int = 2 * 2**30
+    at_once: int = 0
+    recipe: Recipe = Recipe(learning_rate=5e-3)
+    distillation: float | None = None
+    temperature: float = 4.0
+    recovery: str = "topk"
+    recovery_until: float = 0.85
+    recovery_rate: float = 0.01
+
+
+def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
+    """The net's weight groups under the plan's rules. Raises BadInput for whatever of the plan cannot be done.
+
+    Costs nothing, so that a long run can ask before its first step.
+    """
+    groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
+    grouping.bounds(groups, plan.rules)
+    _check_ranges(plan)
+    budgets(plan, groups)
+    for name, value, known in (
+        ("score", plan.score, SCORES),
+        ("allocation", plan.allocation, (*SEARCHED, *STATIC)),
+        ("recovery", plan.recovery, RECOVERIES),
+    ):
+        if value not in known:
+            raise BadInput(f"unknown {name} '{value}': known are {', '.join(known)}")
+    return groups
+
+
+def _check_ranges(plan: Plan) -> None:
+    ranges: tuple[tuple[str, float, float, float], ...] = (
+        ("calibration", plan.calibration, 1, np.inf),
+        ("at_once", plan.at_once, 0, np.inf),
+        ("memory", plan.memory, 1, np.inf),
+        ("tolerance", plan.tolerance or 0.0, 0, np.inf),
+        ("sensitivity", plan.sensitivity, 1e-9, np.inf),
+        ("recovery_rate", plan.recovery_rate, 0, np.inf),
+        ("round_steps", plan.round_steps, 0, np.inf),
+        ("final_steps", plan.final_steps, 0, np.inf),
+        ("learning_rate", plan.recipe.learning_rate, 0, np.inf),
+        ("batch_size", plan.recipe.batch_size, 1, np.inf),
+        ("front", plan.front, 0.1, 100),
+        ("temperature", plan.temperature, 1e-3, 1e3),
+        ("distillation", plan.distillation or 0.0, 0, 1),
+        ("recovery_until", plan.recovery_until, 0, 1),
+    )
+    for name, value, low, high in ranges:
+        if not low <= value <= high:
+            raise BadInput(f"{name} is {value}: give {low} or more" + ("" if high == np.inf else f", at most {high}"))
+
+
+def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
+    """Kept entries after each round; None in every round of a tolerance plan. Raises BadInput out of range."""
+    if plan.rounds < 1:
+        raise BadInput(f"rounds is {plan.rounds}: give at least 1")
+    if plan.tolerance is not None:
+        return [None] * plan.rounds
+    total = int(grouping.sizes(groups).sum())
+    if plan.budget is None and not (plan.compression and plan.compression >= 1):
+        raise BadInput(f"compression is {plan.compression}: give a factor of 1 or more, or a budget or tolerance")
+    target = plan.budget if plan.budget is not None else int(total / (plan.compression or 1))
+    if target < len(groups):
+        raise BadInput(
+            f"budget {target} is below one weight for each of {len(groups)} layers: ask for less compression"
+        )
+    if target > total:
+        raise BadInput(f"budget {target} is above the {total} prunable entries: give fewer")
+    least, most = evosearch.reachable([group.size for group in groups], grouping.bounds(groups, plan.rules))
+    if not least <= target <= most:
+        raise BadInput(f"budget {target} cannot be met: the rules allow {least} to {most} kept entries in all")
+    way = 1 - (1 - np.arange(1, plan.rounds + 1) / plan.rounds) ** plan.front
+    falling = [int(total * (target / total) ** share) for share in way[:-1]]
+    return [min(most, max(target, budget)) for budget in falling] + [target]
+
+
+def tuning_steps(plan: Plan) -> int:
+    """All training steps of a pruned net after its dense training."""
+    rounds = (plan.rounds - 1) * learning.chunks_of(plan.round_steps) + learning.chunks_of(plan.final_steps)
+    return rounds * learning.CHUNK
