@@ -31,7 +31,6 @@ OPTIMIZERS = {"adam": optax.scale_by_adam, "sgd": partial(optax.trace, decay=0.9
 def run(config: Config, workdir: str) -> Report:
     """The whole study; see ``layerwise.run``."""
     with locked(workdir):
-        stages = Stages(workdir, dataclasses.asdict(config))
         plan = plan_of(config)
         splits = datasets.load(config.dataset, data_dir=config.data_dir)
         key = jax.random.key(config.seed)
@@ -39,6 +38,7 @@ def run(config: Config, workdir: str) -> Report:
         for name in (plan.allocation, *rivals_of(config)):
             checked(dataclasses.replace(plan, allocation=name), net)
         check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
+        stages = Stages(workdir, dataclasses.asdict(config))  # claims the folder: nothing refused so far did
         members = [trained(key, config, number, splits, stages) for number in range(config.members)]
         dense, teacher = members[0], nets.committee(members)
         reference = trained(key, config, 0, splits, stages, "reference", config.all_dense_steps + tuning_steps(plan))

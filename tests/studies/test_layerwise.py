@@ -153,3 +153,11 @@ def test_choosing_settings_leaves_the_test_split_alone(tmp_path, monkeypatch):
     assert report.pruned.error is None and report.dense.error is None
     assert 0 < report.pruned.validation_error < 1
     assert (tmp_path / "report.html").exists() and (tmp_path / "model.jaxprune").exists()
+
+
+def test_a_refused_run_does_not_claim_its_folder(tmp_path):
+    smoke = Config.preset().smoke()
+    for wrong in ({"compression": 1e9}, {"net": "no_such:net"}, {"dataset": "no_such"}, {"rules": "ip9/.*:frozen"}):
+        with pytest.raises(BadInput):
+            layerwise.run(dataclasses.replace(smoke, **wrong), str(tmp_path))
+    assert not [path for path in tmp_path.iterdir() if path.name != ".lock"]
