@@ -27,6 +27,7 @@ class Lesson:
     metric: ExampleFunction
     augment: learning.Augmentation | None
     questions: int  # examples of all tuning
+    neighbour_weight: float
 
     @classmethod
     def of(
@@ -42,7 +43,8 @@ class Lesson:
         weight = plan.distillation
         if weight is None:
             weight = DISTILLATION if loss is learning.cross_entropy else 0.0
-        rest = (validation, metric, plan.recipe.augment, tuning_steps(plan) * plan.recipe.batch_size)
+        questions = tuning_steps(plan) * plan.recipe.batch_size
+        rest = (validation, metric, plan.recipe.augment, questions, plan.neighbour_weight)
         if not weight:
             return cls(train, loss, loss, None, *rest)
         return cls(train, learning.Distillation(loss, weight, plan.temperature), loss, teaching, *rest)
@@ -52,4 +54,4 @@ class Lesson:
         """The teacher as training wants it; its answers are collected when the first round asks for them."""
         if self.teaching is None:
             return None
-        return learning.teacher_of(self.teaching, self.data, self.augment, self.questions)
+        return learning.teacher_of(self.teaching, self.data, self.augment, self.questions, self.neighbour_weight)

@@ -38,6 +38,8 @@ class Plan:
     choose under ``memory`` bytes, once a run.
     ``distillation``: weight of the trained net's softened outputs in the tuning loss; None is 0.95 under
     ``learning.cross_entropy``, whose outputs are logits, and 0 under any other loss.
+    ``neighbour_weight``: with an augmentation of few variants, as ``learning.RandomShift``, how much the teacher's
+    answers to neighbouring variants count beside its own; see ``learning.answers``.
     ``recovery``: topk, hysteresis or none; see ``learning.Recovery`` for ``until`` and ``rate``. Steps are rounded
     up to whole hundreds; the last round takes ``final_steps``.
     """
@@ -62,6 +64,7 @@ class Plan:
     recipe: Recipe = Recipe(learning_rate=5e-3)
     distillation: float | None = None
     temperature: float = 4.0
+    neighbour_weight: float = 0.0
     recovery: str = "topk"
     recovery_until: float = 0.85
     recovery_rate: float = 0.01
@@ -83,6 +86,8 @@ def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
     ):
         if value not in known:
             raise BadInput(f"unknown {name} '{value}': known are {', '.join(known)}")
+    if plan.neighbour_weight and not isinstance(plan.recipe.augment, learning.Variants):
+        raise BadInput("neighbour_weight needs an augmentation of few variants, as RandomShift, or to be 0")
     return groups
 
 
@@ -102,6 +107,7 @@ def _check_ranges(plan: Plan) -> None:
         ("temperature", plan.temperature, 1e-3, 1e3),
         ("distillation", plan.distillation or 0.0, 0, 1),
         ("recovery_until", plan.recovery_until, 0, 1),
+        ("neighbour_weight", plan.neighbour_weight, 0, 1),
     )
     for name, value, low, high in ranges:
         if not low <= value <= high:

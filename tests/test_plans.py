@@ -188,6 +188,8 @@ def test_one_clear_line(net, change, says):
         {"temperature": 0.0},
         {"distillation": 2.0},
         {"recovery_until": 2.0},
+        {"neighbour_weight": -1.0},
+        {"neighbour_weight": 0.3},  # without shifts
         {"recipe": learning.Recipe(batch_size=0)},
     ],
     ids=lambda change: next(iter(change)),

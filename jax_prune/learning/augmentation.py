@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_prune.errors import BadInput
 from jax_prune.types import Array
@@ -20,6 +21,7 @@ class Variants(Protocol):
     """An augmentation of few variants: what a teacher says of each can be asked once and kept.
 
     ``augment(key, x)`` is ``augment.variant(x, augment.draw(key, B))``; variants [B] count from 0 to ``count``.
+    ``neighbours`` bool [V, V], symmetric with a false diagonal, says which variants differ least.
     """
 
     @property
@@ -28,6 +30,8 @@ class Variants(Protocol):
     def draw(self, key: Array, examples: int) -> Array: ...
 
     def variant(self, x: Any, variants: Array) -> Any: ...
+
+    def neighbours(self) -> np.ndarray: ...
 
     def __call__(self, key: Array, x: Any) -> Any: ...
 
@@ -61,6 +65,11 @@ class RandomShift:
             return jax.lax.dynamic_slice(image, (2 * self.pixels - down, 2 * self.pixels - right, 0), x.shape[1:])
 
         return jax.vmap(window)(framed, down, right)
+
+    def neighbours(self) -> np.ndarray:
+        """Shifts that differ by at most a pixel along each axis: bool [V, V]."""
+        places = np.stack(np.divmod(np.arange(self.count), 2 * self.pixels + 1), axis=1)
+        return np.abs(places[:, None] - places).max(-1) == 1
 
     def __call__(self, key: Array, x: Array) -> Array:
         return self.variant(x, self.draw(key, x.shape[0]))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_prune import progress
+from jax_prune.errors import BadInput
 from jax_prune.learning.augmentation import Augmentation, Variants
 from jax_prune.learning.evaluation import outputs_of
 from jax_prune.types import Array, Batch, Net
@@ -13,33 +15,48 @@ from jax_prune.types import Array, Batch, Net
 MEMORY = 2**30  # bytes that kept answers may take
 
 
-def teacher_of(net: Net, data: Batch, augment: Augmentation | None, questions: int) -> Net | Array:
+def teacher_of(
+    net: Net, data: Batch, augment: Augmentation | None, questions: int, neighbour_weight: float = 0.0
+) -> Net | Array:
     """What ``train`` is to be given as teacher: ``net``, or its answers [V, B, ...] where asking once is cheaper.
 
     ``questions`` is how many examples training will ask about in all. Without augmentation V is 1; an
     augmentation of few ``Variants`` has its count; any other, or answers beyond MEMORY, leave the net itself.
+    With a ``neighbour_weight`` (see ``answers``), which only variants have, answers are kept whatever they cost;
+    raises BadInput where they are beyond MEMORY.
     """
-    variants = augment.count if isinstance(augment, Variants) else 1
-    examples = jax.tree.leaves(data.x)[0].shape[0]
     if augment is not None and not isinstance(augment, Variants):
         return net
-    if variants * examples > questions or variants * examples * _answer_bytes(net, data) > MEMORY:
+    asked = (augment.count if augment else 1) * jax.tree.leaves(data.x)[0].shape[0]
+    held = asked * _answer_bytes(net, data) <= MEMORY
+    if neighbour_weight and not held:
+        raise BadInput(f"neighbour_weight={neighbour_weight} needs all answers in {MEMORY >> 20} MiB: set it to 0")
+    if not held or (asked > questions and not neighbour_weight):
         return net
-    return answers(net, data, augment)
+    return answers(net, data, augment, neighbour_weight)
 
 
-def answers(net: Net, data: Batch, augment: Variants | None) -> Array:
-    """Outputs [V, B, ...] of ``net`` for every example of ``data`` under every variant of ``augment``."""
-    examples = jax.tree.leaves(data.x)[0].shape[0]
+def answers(net: Net, data: Batch, augment: Variants | None, neighbour_weight: float = 0.0) -> Array:
+    """Outputs [V, B, ...] of ``net`` for every example of ``data`` under every variant of ``augment``.
+
+    With a ``neighbour_weight`` an answer is the weighted mean of what the net says of the variant (1) and of each
+    of its neighbours: averaged over transformations the answers are better, as in data distillation
+    (Radosavovic et al. 2018, section 3).
+    """
     if augment is None:
         return outputs_of(net, data)[None]
+    examples = jax.tree.leaves(data.x)[0].shape[0]
     outputs = []
     with progress.bar("teacher's answers", augment.count) as advance:
         for number in range(augment.count):
             x = augment.variant(data.x, jnp.full(examples, number, jnp.int32))
             outputs.append(jax.block_until_ready(outputs_of(net, Batch(x, data.y))))
             advance(1, "")
-    return jnp.stack(outputs)
+    if not neighbour_weight:
+        return jnp.stack(outputs)
+    weights = np.eye(augment.count) + neighbour_weight * augment.neighbours()
+    weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return jnp.tensordot(weights, jnp.stack(outputs), 1)
 
 
 def _answer_bytes(net: Net, data: Batch) -> int:

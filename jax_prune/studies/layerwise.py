@@ -58,9 +58,9 @@ class Config:
     at_once: int = option(0, "candidates evaluated together; 0: chosen by a short timed probe, which is saved")
     memory: float = option(2.0, "memory that candidates may take at once, GiB")
 
-    dense_steps: int = option(5000, "steps of dense training before pruning; steps come in whole hundreds")
+    dense_steps: int = option(15_000, "steps of dense training before pruning; steps come in whole hundreds")
     round_steps: int = option(3000, "steps of tuning in each round")
-    final_steps: int = option(80_000, "steps of tuning in the last round")
+    final_steps: int = option(40_000, "steps of tuning in the last round")
     batch_size: int = option(128, "examples of a training step")
     optimizer: str = option("adam", "adam or sgd (Nesterov momentum 0.9)")
     dense_rate: float = option(2e-3, "peak learning rate of dense training")
@@ -69,8 +69,12 @@ class Config:
     shift: int = option(0, "random shifts of half of the training images, pixels each way")
     distillation: float = option(1.0, "weight of the dense nets' soft targets in the tuning loss, 0 to 1")
     temperature: float = option(4.0, "temperature of the soft targets")
-    committee: int = option(4, "dense nets, trained alike from their own seeds, whose mean output is the soft target")
+    committee: int = option(2, "dense nets, trained alike from their own seeds, whose mean output is the soft target")
     taught_shift: int = option(1, "tuning also asks the dense nets about images shifted so far; needs distillation=1")
+    taught_share: float = option(0.85, "share of the images that are shifted when tuning asks the dense nets, 0 to 1")
+    neighbour_weight: float = option(
+        0.3, "weight of the dense nets' answers to each neighbouring shift, beside 1 for the image itself"
+    )
 
     recovery: str = option("topk", "how removed connections may return while tuning: topk, hysteresis or none")
     recovery_until: float = option(0.85, "share of a round's tuning after which its masks are final")

@@ -1,6 +1,6 @@
 """The settings of ``layerwise`` for each net, chosen on MNIST's validation split alone.
 
-``default`` trains without augmentation; LeNet-5's tuning asks the dense nets, not labels, about shifted images too.
+``default`` trains without augmentation; its tuning asks the dense nets, not labels, about shifted images too.
 ``record`` shifts images by a pixel with their labels, dense and pruned alike: what the record holders' absolute errors
 are compared with. ``compare`` carries every allocation through a shorter pipeline.
 """
@@ -22,6 +22,8 @@ LENET5: Settings = {
     "generations": 9,
     "calibration": 1000,
     "taught_shift": 1,
+    "taught_share": 0.5,
+    "neighbour_weight": 0.0,
 }
 
 PRESETS: dict[str, dict[str, Settings]] = {
@@ -37,11 +39,22 @@ PRESETS: dict[str, dict[str, Settings]] = {
             "final_steps": 20_000,
             "shift": 1,
             "taught_shift": 1,
+            "taught_share": 0.5,
+            "neighbour_weight": 0.0,
             "distillation": 0.7,
             "temperature": 2.0,
             "recovery_until": 0.6,
         },
-        "compare": {"compare": RIVALS, "committee": 1, "rounds": 5, "round_steps": 1000, "final_steps": 4000},
+        "compare": {
+            "compare": RIVALS,
+            "committee": 1,
+            "dense_steps": 5000,
+            "taught_share": 0.5,
+            "neighbour_weight": 0.0,
+            "rounds": 5,
+            "round_steps": 1000,
+            "final_steps": 4000,
+        },
     },
     "lenet5": {
         "default": LENET5 | {"compression": 61.0, "rounds": 5, "round_steps": 800, "final_steps": 7000},

@@ -221,10 +221,11 @@ def _notes(config: Config) -> tuple[str, ...]:
             "their steps count among the pruned net's, and so among the reference's."
         )
     if config.shift:
-        notes.append(f"All training, dense and pruned, shifts half of the images by up to {config.shift} pixel(s).")
-    elif config.taught_shift:
+        notes.append(f"All training, dense and pruned, shifts images by up to {config.shift} pixel(s).")
+    elif config.taught_shift and config.distillation:
+        averaged = ", averaged over neighbouring shifts," if config.neighbour_weight else ""
         notes.append(
-            f"Tuning matches the teacher's answers on images, half of them shifted by up to {config.taught_shift} "
-            "pixel(s); it sees no labels, and dense training sees no shifted images."
+            f"Tuning matches the teacher's answers{averaged} on images of which {config.taught_share:.0%} are "
+            f"shifted by up to {config.taught_shift} pixel(s); it sees no labels, and dense training no shifted images."
         )
     return tuple(notes)

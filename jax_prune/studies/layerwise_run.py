@@ -70,6 +70,7 @@ def plan_of(config: Config) -> Plan:
             "set distillation=1, or shift to the same"
         )
     _check_ranges(config)
+    shift = max(config.shift, config.taught_shift)
     search = evosearch.Config(config.algorithm, config.population, config.generations, chunk=5)
     return Plan(
         compression=config.compression,
@@ -87,9 +88,10 @@ def plan_of(config: Config) -> Plan:
         sensitivity=config.sensitivity,
         at_once=config.at_once,
         memory=int(config.memory * 2**30),
-        recipe=recipe_of(config, config.tune_rate, max(config.shift, config.taught_shift)),
+        recipe=recipe_of(config, config.tune_rate, shift, config.taught_share),
         distillation=config.distillation,
         temperature=config.temperature,
+        neighbour_weight=config.neighbour_weight if shift and config.distillation else 0.0,
         recovery=config.recovery,
         recovery_until=config.recovery_until,
         recovery_rate=config.recovery_rate,
@@ -102,15 +104,17 @@ def _check_ranges(config: Config) -> None:
     for name, bound in {**least, "seed": 0}.items():
         if getattr(config, name) < bound:
             raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
+    if not 0 <= config.taught_share <= 1:
+        raise BadInput(f"taught_share is {config.taught_share}: give 0 to 1")
     if config.seed >= 2**31:
         raise BadInput(f"seed is {config.seed}: give less than {2**31}")
 
 
-def recipe_of(config: Config, rate: float, shift: int) -> Recipe:
+def recipe_of(config: Config, rate: float, shift: int, share: float = 0.5) -> Recipe:
     """Dense training and tuning share all but the rate and what the dense net is asked about."""
     if config.optimizer not in OPTIMIZERS:
         raise BadInput(f"unknown optimizer '{config.optimizer}': known are {', '.join(OPTIMIZERS)}")
-    augment = learning.RandomShift(shift) if shift else None
+    augment = learning.RandomShift(shift, share) if shift else None
     return Recipe(
         direction=OPTIMIZERS[config.optimizer],
         learning_rate=rate,

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from jax_prune import learning, nets
+from jax_prune.errors import BadInput
 from jax_prune.learning import Distillation, RandomShift, Recipe, teaching
 from jax_prune.types import Batch, Net
 
@@ -37,6 +38,31 @@ def test_answers_are_the_teachers_outputs_for_every_variant():
         down, right = number // 3, number % 3
         shifted = padded[:, 2 - down : 8 - down, 2 - right : 7 - right]
         np.testing.assert_allclose(answers[number], TEACHER(jnp.asarray(shifted)), rtol=1e-5, atol=1e-6)
+
+
+def test_neighbouring_variants_are_averaged_with_their_weight():
+    plain, averaged = (np.asarray(learning.answers(TEACHER, DATA, RandomShift(1), w)) for w in (0.0, 0.25))
+    grid = plain.reshape(3, 3, 200, 3)
+    for down, right in np.ndindex(3, 3):
+        around = grid[max(down - 1, 0) : down + 2, max(right - 1, 0) : right + 2].reshape(-1, 200, 3)
+        expected = (0.75 * grid[down, right] + 0.25 * around.sum(0)) / (0.75 + 0.25 * len(around))
+        np.testing.assert_allclose(averaged[3 * down + right], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_neighbours_are_one_pixel_away(pixels):
+    neighbours = RandomShift(pixels).neighbours()
+    assert (neighbours == neighbours.T).all() and not neighbours.diagonal().any()
+    assert sorted(set(neighbours.sum(1))) == ([3, 5, 8])
+    assert neighbours[neighbours.shape[0] // 2].sum() == 8
+
+
+def test_averaged_answers_are_kept_or_refused(monkeypatch):
+    few = 9 * 200 - 1
+    assert learning.teacher_of(TEACHER, DATA, RandomShift(1), few, 0.3).shape == (9, 200, 3)
+    monkeypatch.setattr(teaching, "MEMORY", 9 * 200 * 3 * 4 - 1)
+    with pytest.raises(BadInput, match="neighbour_weight"):
+        learning.teacher_of(TEACHER, DATA, RandomShift(1), 10**9, 0.3)
 
 
 @pytest.mark.parametrize("augment", [None, RandomShift(1)])

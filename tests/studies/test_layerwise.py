@@ -135,7 +135,7 @@ def test_unknown_presets_are_listed():
 @pytest.mark.parametrize(
     "change",
     [{"shift": -1}, {"seed": -1}, {"seed": 10**20}, {"dense_steps": -5}, {"dense_rate": -1.0}, {"weight_decay": -5.0},
-     {"committee": 0}, {"taught_shift": -1}],
+     {"committee": 0}, {"taught_shift": -1}, {"taught_share": 1.5}, {"taught_share": -0.1}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(change):
     with pytest.raises(BadInput, match=next(iter(change))):
