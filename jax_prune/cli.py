@@ -183,8 +183,8 @@ def _compare(arguments: list[str]) -> int:
         print(f"usage: jax-prune compare --workdir=A --workdir=B [--out=FOLDER]\n{flags.describe(values)}")
         return 0
     _no_more(flags.parse(values, arguments), "compare")
-    if len(values.workdir) < 2:
-        raise BadInput("compare needs two runs or more: jax-prune compare --workdir=A --workdir=B")
+    if len(set(values.workdir)) < 2:
+        raise BadInput("compare needs two different runs or more: jax-prune compare --workdir=A --workdir=B")
     from jax_prune.report import compare
 
     print(compare.markdown(compare.load(values.workdir)))

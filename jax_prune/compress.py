@@ -68,9 +68,13 @@ def compress(
     leaf with leading axis B, or an iterable of such batches. ``stages`` keeps every stage on disk. Raises BadInput
     for data or weights with NaN and for a plan that cannot be carried out.
     """
+    if not isinstance(net, Net):
+        raise BadInput(
+            f"net is a {type(net).__name__}: wrap it, nets.from_nnx(model) or nets.from_linen(module, variables)"
+        )
     train, validation = _arrays(train, "training data"), _arrays(validation, "validation data")
     for batch, name in ((train, "training data"), (validation, "validation data")):
-        check_fit(net, batch, loss, metric, name, plan.recipe.augment)
+        check_fit(net, batch, loss, metric, name, plan.recipe.augment, plan.neighbour_weight)
     stages = stages or Stages(None, {})
     groups = checked(plan, net)
     teacher = net if teacher is None else teacher

@@ -26,8 +26,8 @@ class Plan:
 
     Give ``compression`` (prunable entries over kept ones, biases counted where they are pruned) or ``budget``
     (kept entries), or ``tolerance``: how far the metric's mean on the calibration data may fall below the
-    trained net's; then each round asks for the highest compression. Budgets fall from all entries to the last
-    one with log compression ``1 - (1 - r / rounds) ** front`` of the way at round r.
+    trained net's; then each round asks for the highest compression, and ``compression`` is not read. Budgets fall
+    from all entries to the last one with log compression ``1 - (1 - r / rounds) ** front`` of the way at round r.
 
     ``score``: fisher, magnitude, taylor or random; what returns while tuning is ranked by fisher under taylor, and
     under random nothing returns. ``allocation``, who sets the layers' ratios: de, random,
@@ -118,6 +118,8 @@ def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
     """Kept entries after each round; None in every round of a tolerance plan. Raises BadInput out of range."""
     if plan.rounds < 1:
         raise BadInput(f"rounds is {plan.rounds}: give at least 1")
+    if plan.tolerance is not None and plan.budget is not None:
+        raise BadInput(f"tolerance {plan.tolerance} and budget {plan.budget} are two questions: ask one")
     if plan.tolerance is not None:
         return [None] * plan.rounds
     total = int(grouping.sizes(groups).sum())

@@ -29,6 +29,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+QUIET = 30.0  # seconds between two lines of a task where there is no terminal
+
 Advance = Callable[..., None]
 _display: ContextVar[Progress | None] = ContextVar("display", default=None)
 
@@ -57,7 +59,7 @@ def bar(description: str, total: int) -> Iterator[Advance]:
     """Show a task of ``total`` units; yields ``advance(units=1, text="")``.
 
     On a terminal: description, bar, count, time left, rate and the latest text. Elsewhere:
-    silence, then one line when the task has finished (none when it raised).
+    a line every QUIET seconds, and one when the task has finished (none when it raised).
     """
     show = _terminal_bar if _console().is_terminal else _quiet_bar
     with show(description, total) as advance:
@@ -92,10 +94,14 @@ def _add_task(display: Progress, description: str, total: int) -> Advance:
 @contextmanager
 def _quiet_bar(description: str, total: int) -> Iterator[Advance]:
     begin, done, latest = time.monotonic(), 0, ""
+    said = begin
 
     def advance(units: int = 1, text: str = "") -> None:
-        nonlocal done, latest
-        done, latest = done + units, text or latest
+        nonlocal done, latest, said
+        done, latest, now = done + units, text or latest, time.monotonic()
+        if now - said >= QUIET and 0 < done < total:
+            said = now
+            note(f"{description}: {done}/{total}, about {(now - begin) / done * (total - done):.0f} s left")
 
     yield advance
     note(f"{description}: {done}/{total} in {time.monotonic() - begin:.1f} s{', ' if latest else ''}{latest}")

@@ -61,11 +61,12 @@ class Stages:
             flat, facts = storage.load_arrays(path)
             self.seconds[self._prefix + name] = facts.pop("seconds")
             return Stage(storage.unflatten_paths(flat), facts)
-        start = time.perf_counter()
+        start, before = time.perf_counter(), sum(self.seconds.values())
         arrays, facts = compute()
         arrays = jax.tree.map(np.asarray, arrays)
         facts = json.loads(json.dumps(facts))
-        seconds = time.perf_counter() - start
+        # a stage that was computed within this one has its own entry
+        seconds = max(0.0, time.perf_counter() - start - (sum(self.seconds.values()) - before))
         self.seconds[self._prefix + name] = seconds
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,10 +108,10 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
         before = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read ({error}); choose another --workdir") from error
+    if not isinstance(before, dict):
+        raise BadInput(f"{path} holds no settings; choose another --workdir")
     changed = [name for name in sorted(config | before) if config.get(name) != before.get(name)]
     if changed:
-        name = changed[0]
-        raise BadInput(
-            f"{folder} holds a run with {name}={before.get(name)!r}, not {config.get(name)!r}; "
-            "choose another --workdir or the same settings"
-        )
+        shown = ", ".join(f"{name}={before.get(name)!r}, not {config.get(name)!r}" for name in changed[:3])
+        more = f" ({len(changed) - 3} more)" if len(changed) > 3 else ""
+        raise BadInput(f"{folder} holds a run with {shown}{more}; choose another --workdir or the same settings")

@@ -59,6 +59,10 @@ make_environment() { # make_environment FOLDER
     trap - EXIT
 }
 
+# "compat" puts the repository itself on the path: the default import hook loses to a folder called jax_prune, as a
+# clone is, in the current directory.
+EDITABLE="--config-settings editable_mode=compat --editable"
+
 # Runs uv in the environment where uv is installed, and pip elsewhere or where uv cannot reach its index.
 install() { # install FOLDER ARGUMENTS...
     local folder="$1"
@@ -85,9 +89,9 @@ prepare() { # prepare FOLDER LOCK EXTRAS
         fail "cannot write $(dirname "$folder"); copy the repository to a folder of your own"
     make_environment "$folder"
     echo "installing jax-prune[$extras] into $folder (some minutes, once)"
-    if ! install "$folder" --constraint "$ROOT/$lock" --editable "$ROOT[$extras]"; then
+    if ! install "$folder" --constraint "$ROOT/$lock" $EDITABLE "$ROOT[$extras]"; then
         echo "note: $lock does not suit $("$PYTHON" --version); installing by version ranges instead" >&2
-        install "$folder" --editable "$ROOT[$extras]" ||
+        install "$folder" $EDITABLE "$ROOT[$extras]" ||
             fail "installation failed: see the lines above (is a package index within reach?)"
     fi
     digest "$lock" "$extras" >"$folder/.jax-prune"

@@ -164,6 +164,7 @@ def test_calibration_may_be_one_example_or_all(net, calibration):
         ({"compression": None, "budget": 0}, "below one weight"),
         ({"compression": None, "tolerance": -0.1}, "tolerance is -0.1"),
         ({"compression": None, "tolerance": float("nan")}, "tolerance is nan"),
+        ({"budget": 50, "tolerance": 0.1}, "two questions"),
         ({"sensitivity": 0.0}, "sensitivity is 0.0"),
         ({"at_once": -1}, "at_once is -1"),
         ({"at_once": 0, "memory": 0}, "memory is 0"),
@@ -325,6 +326,16 @@ def test_nets_that_cannot_be_trained_are_refused_before_the_first_step(module, s
     data = Batch(x, np.arange(20) % 3)
     with pytest.raises(BadInput, match=says):
         compress(KEY, nets.from_nnx(module(nnx.Rngs(0))), data, data, planned())
+
+
+def test_bare_modules_are_told_how_to_be_wrapped():
+    with pytest.raises(BadInput, match=r"nets.from_nnx\(model\)"):
+        compress(KEY, nnx.Linear(3, 2, rngs=nnx.Rngs(0)), TRAIN, VALIDATION, PLAN)
+    with pytest.raises(BadInput, match="give an nnx.Module"):
+        nets.from_nnx(linen.Dense(3))
+    for module, variables in ((linen.Dense(3), {"kernel": 1}), ({"params": {}}, linen.Dense(3))):
+        with pytest.raises(BadInput, match="a Linen module and its variables"):
+            nets.from_linen(module, variables)
 
 
 def test_shifts_are_refused_where_there_are_no_images(net):

@@ -32,6 +32,15 @@ def test_elsewhere_one_line_when_finished(capsys):
     assert captured.err.count("\n") == 1 and captured.out == ""
 
 
+def test_elsewhere_a_long_task_says_how_long_it_takes(capsys, monkeypatch):
+    now = iter([0.0, 20.0, 40.0, 50.0, 60.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with progress.bar("train", 40) as advance:
+        for _ in range(3):
+            advance(10)
+    assert capsys.readouterr().err.splitlines() == ["train: 20/40, about 40 s left", "train: 30/40 in 60.0 s"]
+
+
 def test_a_task_that_raised_has_no_line(capsys):
     with pytest.raises(KeyboardInterrupt), progress.bar("train", 40) as advance:
         advance()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 
 import jax
 import numpy as np
@@ -68,6 +69,24 @@ def test_a_harmed_stage_is_refused(tmp_path, harm):
     path.write_bytes(data)
     with pytest.raises(BadInput, match="delete it and run again"):
         Stages(tmp_path, {})("dense", counted([]))
+
+
+def test_time_within_a_stage_counts_once(tmp_path):
+    stages = Stages(tmp_path, {})
+
+    def outer():
+        stages("inner", lambda: time.sleep(0.2) or Stage({}, {}))
+        return Stage({}, {})
+
+    stages("outer", outer)
+    assert stages.seconds["inner"] >= 0.2 > stages.seconds["outer"] >= 0
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "3", "{"])
+def test_settings_that_do_not_read_are_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BadInput, match="choose another --workdir"):
+        Stages(tmp_path, {"net": "a"})
 
 
 @pytest.mark.parametrize("where", ["fsync", "replace"])

@@ -12,7 +12,7 @@ from jax_prune.learning.objectives import (
     cross_entropy,
     with_teacher,
 )
-from jax_prune.learning.teaching import answers, teacher_of
+from jax_prune.learning.teaching import answers, check_answers, teacher_of
 
 __all__ = [
     "CHUNK",
@@ -27,6 +27,7 @@ __all__ = [
     "Trained",
     "Variants",
     "answers",
+    "check_answers",
     "chunks_of",
     "correct",
     "cross_entropy",

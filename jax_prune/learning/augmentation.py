@@ -38,7 +38,10 @@ class Variants(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class RandomShift:
-    """Moves a ``share`` of the images [B, H, W, C] by up to ``pixels`` along each axis, filling with zeros."""
+    """Moves images [B, H, W, C] by up to ``pixels`` along each axis, filling with zeros.
+
+    A ``share`` of them draws one of all (2 pixels + 1)**2 shifts, the one that leaves them in place among these.
+    """
 
     pixels: int = 1
     share: float = 0.5
@@ -58,6 +61,8 @@ class RandomShift:
         """Images [B, H, W, C] shifted each as ``variants`` [B] says."""
         if x.ndim != 4:
             raise BadInput(f"shifts move images [B, H, W, C], not inputs of shape {list(x.shape)}: shift by 0 pixels")
+        if self.pixels >= min(x.shape[1:3]):
+            raise BadInput(f"shifts of {self.pixels} pixels move images of {x.shape[1]}x{x.shape[2]} out of sight")
         framed = jnp.pad(x, ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0)))
         down, right = jnp.divmod(variants, 2 * self.pixels + 1)
 

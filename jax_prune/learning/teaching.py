@@ -27,13 +27,23 @@ def teacher_of(
     """
     if augment is not None and not isinstance(augment, Variants):
         return net
-    asked = (augment.count if augment else 1) * jax.tree.leaves(data.x)[0].shape[0]
-    held = asked * _answer_bytes(net, data) <= MEMORY
-    if neighbour_weight and not held:
-        raise BadInput(f"neighbour_weight={neighbour_weight} needs all answers in {MEMORY >> 20} MiB: set it to 0")
-    if not held or (asked > questions and not neighbour_weight):
+    check_answers(net, data, augment, neighbour_weight)
+    asked = _asked(data, augment)
+    if asked * _answer_bytes(net, data) > MEMORY or (asked > questions and not neighbour_weight):
         return net
     return answers(net, data, augment, neighbour_weight)
+
+
+def check_answers(net: Net, data: Batch, augment: Augmentation | None, neighbour_weight: float) -> None:
+    """Raises BadInput where a ``neighbour_weight`` asks for more answers than MEMORY holds; computes nothing."""
+    if not neighbour_weight or not isinstance(augment, Variants):
+        return
+    size = _asked(data, augment) * _answer_bytes(net, data)
+    if size > MEMORY:
+        raise BadInput(
+            f"neighbour_weight={neighbour_weight} keeps answers to {augment.count} shifts of every image, "
+            f"{size >> 20} MiB of at most {MEMORY >> 20}: ask for smaller shifts, or set it to 0"
+        )
 
 
 def answers(net: Net, data: Batch, augment: Variants | None, neighbour_weight: float = 0.0) -> Array:
@@ -57,6 +67,10 @@ def answers(net: Net, data: Batch, augment: Variants | None, neighbour_weight: f
     weights = np.eye(augment.count) + neighbour_weight * augment.neighbours()
     weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     return jnp.tensordot(weights, jnp.stack(outputs), 1)
+
+
+def _asked(data: Batch, augment: Variants | None) -> int:
+    return (1 if augment is None else augment.count) * int(jax.tree.leaves(data.x)[0].shape[0])
 
 
 def _answer_bytes(net: Net, data: Batch) -> int:

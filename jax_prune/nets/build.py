@@ -39,13 +39,16 @@ def _from_factory(name: str, seed: int) -> Net:
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # whatever the user's module does when imported
-        raise BadInput(f"net '{name}': {said(error)}; give it as package.module:factory") from error
+    except (Exception, SystemExit) as error:  # whatever the user's module does when imported
+        raise BadInput(
+            f"net '{name}': {said(error)}; give it as package.module:factory, its folder being the current one or on "
+            "PYTHONPATH"
+        ) from error
     if not callable(factory):
         raise BadInput(f"net '{name}': {attribute} is not callable; name a function that returns a Net or nnx.Module")
     try:
         net = factory(seed=seed) if _takes_seed(factory) else factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"net '{name}': the factory raised {said(error)}") from error
     if isinstance(net, nnx.Module):
         net = from_nnx(net)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from flax import linen
 
+from jax_prune.errors import BadInput
 from jax_prune.types import Array, Net, Tree
 
 TRAIN_ARGUMENTS = ("train", "training", "is_training")
@@ -19,8 +21,11 @@ def from_linen(module: linen.Module, variables: Tree) -> Net:
 
     ``params`` is ``variables['params']``; ``state`` holds the other collections. Where the
     module's ``__call__`` has an argument named train, training, is_training, deterministic, eval or
-    use_running_average, it is set to suit. ``net.rebuild(params, state)`` gives the variables.
+    use_running_average, it is set to suit. ``net.rebuild(params, state)`` gives the variables. Raises BadInput for
+    anything else.
     """
+    if not isinstance(module, linen.Module) or not isinstance(variables, Mapping) or "params" not in variables:
+        raise BadInput("from_linen takes a Linen module and its variables, {'params': ..., other collections}")
     rest = {name: collection for name, collection in variables.items() if name != "params"}
     return Net(params=_plain(variables["params"]), state=_plain(rest), apply=_Apply(module), rebuild=_rebuild)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jax_prune.errors import BadInput
 from jax_prune.types import Array, Net, Tree
 
 Path = tuple[Any, ...]
@@ -21,6 +22,8 @@ def from_nnx(model: nnx.Module) -> Net:
     except random streams, which restart from ``key`` at every call. Paths are attribute names
     joined by '/', such as ``ip1/kernel``. ``net.rebuild(params, state)`` gives a new module.
     """
+    if not isinstance(model, nnx.Module):
+        raise BadInput(f"from_nnx was given a {type(model).__name__}: give an nnx.Module (Linen: nets.from_linen)")
     graphdef, params, streams, state = nnx.split(model, nnx.Param, nnx.RngState, ...)  # type: ignore[misc]
     definition = _Definition(
         graphdef,

@@ -77,9 +77,23 @@ def kept_counts(masks: Masks, groups: Sequence[Group]) -> np.ndarray:
 def keep(masks: Masks) -> optax.GradientTransformation:
     """Masks the *updates*, so that pruned entries stay at zero; put it last in an optax.chain.
 
-    Masked gradients would not do: under AdamW pruned weights would drift with weight decay and momentum.
+    Masked gradients would not do: under AdamW pruned weights would drift with weight decay and momentum. Updates
+    are a tree like ``masks``, or the nnx.State of the same parameters, as nnx.Optimizer has it. Raises BadInput for
+    parameters that have no mask.
     """
-    return optax.stateless(lambda updates, _: apply(updates, masks))
+    by_path = {_keys(path): mask for path, mask in jax.tree_util.tree_flatten_with_path(masks)[0]}
+
+    def masked(path: Any, update: Array) -> Array:
+        if _keys(path) not in by_path:
+            raise BadInput(f"parameter {'/'.join(_keys(path))} has no mask: the masks are of another net")
+        return jnp.where(by_path[_keys(path)], update, jnp.zeros((), update.dtype))
+
+    return optax.stateless(lambda updates, _: jax.tree.map_with_path(masked, updates))
+
+
+def _keys(path: Any) -> tuple[str, ...]:
+    """A leaf's keys, without the step into an nnx variable."""
+    return tuple(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
 def save_masks(path: str | os.PathLike[str], masks: Masks) -> None:

@@ -48,10 +48,10 @@ def training(report: Report) -> str:
             own = [point for point in points if point.stage == stage]
             errors = scale * floats([point.validation_error for point in own])
             colour = SERIES[index % len(SERIES)]
-            handles += axes.plot(_steps(own), errors, color=colour, linewidth=1.5)
+            handles += axes.plot(_steps(own), errors, "o-", color=colour, linewidth=1.5, markersize=4)
         value_scale(axes, scale * floats([point.validation_error for point in points]))
         whole_numbers(axes)
-        axes.set(xlabel="training step of the stage", ylabel=f"validation {report.measure}{unit}")
+        axes.set(xlabel="training step", ylabel=f"validation {report.measure}{unit}")
         legend(axes, handles, labels)
         return render()
 

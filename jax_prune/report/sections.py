@@ -45,12 +45,12 @@ def pictures(report: Report) -> list[Html]:
         pair(
             section(
                 "Error by round",
-                "On the validation split, which alone chooses.",
+                "On the validation split, before and after each round's tuning.",
                 picture(figures.error_by_round(report)),
             ),
             section(
                 "Validation over training",
-                "Each stage of training on its own line.",
+                "After each round's tuning; all steps count, the dense nets' too.",
                 picture(figures.training(report)),
             ),
         ),

@@ -66,12 +66,14 @@ class Config:
     dense_rate: float = option(2e-3, "peak learning rate of dense training")
     tune_rate: float = option(3e-3, "peak learning rate of each round's tuning")
     weight_decay: float = option(0.0, "decoupled weight decay of all training")
-    shift: int = option(0, "random shifts of half of the training images, pixels each way")
+    shift: int = option(0, "half of the training images get a random shift, pixels each way, possibly none")
     distillation: float = option(1.0, "weight of the dense nets' soft targets in the tuning loss, 0 to 1")
     temperature: float = option(4.0, "temperature of the soft targets")
     committee: int = option(2, "dense nets, trained alike from their own seeds, whose mean output is the soft target")
     taught_shift: int = option(1, "tuning also asks the dense nets about images shifted so far; needs distillation=1")
-    taught_share: float = option(0.85, "share of the images that are shifted when tuning asks the dense nets, 0 to 1")
+    taught_share: float = option(
+        0.85, "share of the images that get a random shift, possibly none, when tuning asks the dense nets"
+    )
     neighbour_weight: float = option(
         0.3, "weight of the dense nets' answers to each neighbouring shift, beside 1 for the image itself"
     )
@@ -95,12 +97,12 @@ class Config:
     @classmethod
     def preset(cls, net: str = "lenet300", preset: str = "default") -> Config:
         """The settings for a net and a preset: default, record or compare. Raises BadInput if unknown."""
-        from jax_prune.studies.layerwise_presets import PRESETS
+        from jax_prune.studies.layerwise_presets import presets_of
 
-        family = net if net in PRESETS else "lenet300"
-        if preset not in PRESETS[family]:
-            raise BadInput(f"unknown preset '{preset}': known are {', '.join(PRESETS[family])}")
-        return dataclasses.replace(cls(net=net), **PRESETS[family][preset])
+        presets = presets_of(net)
+        if preset not in presets:
+            raise BadInput(f"unknown preset '{preset}': known are {', '.join(presets)}")
+        return dataclasses.replace(cls(net=net), **presets[preset])
 
     def smoke(self) -> Config:
         """The same run in seconds: every stage, tiny sizes, meaningless accuracy."""

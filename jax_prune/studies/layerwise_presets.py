@@ -76,3 +76,8 @@ PRESETS: dict[str, dict[str, Settings]] = {
         | {"compression": 64.0, "rounds": 3, "round_steps": 400, "final_steps": 800, "compare": RIVALS},
     },
 }
+
+
+def presets_of(net: str) -> dict[str, Settings]:
+    """The presets for a net of the zoo; a net of one's own starts from LeNet-300-100's."""
+    return PRESETS.get(net, PRESETS["lenet300"])

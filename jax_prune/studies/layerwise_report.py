@@ -19,6 +19,7 @@ from jax_prune.plan import SEARCHED
 from jax_prune.pruning import costs
 from jax_prune.stages import Stage, Stages
 from jax_prune.studies.layerwise import Config
+from jax_prune.studies.layerwise_presets import presets_of
 from jax_prune.types import Net
 
 MODEL = "model.jaxprune"
@@ -205,12 +206,16 @@ def _title(config: Config) -> str:
 
 
 def _command(config: Config) -> str:
-    preset = type(config).preset(config.net)
-    changed = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(preset, f.name)]
-    values = dataclasses.asdict(config)
-    flags = [f"--config.net={config.net}", *(f"--config.{name}={values[name]}" for name in changed)]
-    flags = [shlex.quote(flag) for flag in flags]
-    return " ".join(["jax-prune layerwise --workdir=W", *flags])
+    """The command that makes this run: the nearest preset by name, and every setting that differs from it."""
+    options = {name: _changes(config, Config.preset(config.net, name)) for name in presets_of(config.net)}
+    preset = min(options, key=lambda name: len(options[name]))
+    flags = [f"--preset={preset}", f"--config.net={config.net}", *options[preset]]
+    return " ".join(["jax-prune layerwise --workdir=W", *map(shlex.quote, flags)])
+
+
+def _changes(config: Config, preset: Config) -> list[str]:
+    now, before = dataclasses.asdict(config), dataclasses.asdict(preset)
+    return [f"--config.{name}={value}" for name, value in now.items() if value != before[name]]
 
 
 def _notes(config: Config) -> tuple[str, ...]:
@@ -225,7 +230,8 @@ def _notes(config: Config) -> tuple[str, ...]:
     elif config.taught_shift and config.distillation:
         averaged = ", averaged over neighbouring shifts," if config.neighbour_weight else ""
         notes.append(
-            f"Tuning matches the teacher's answers{averaged} on images of which {config.taught_share:.0%} are "
-            f"shifted by up to {config.taught_shift} pixel(s); it sees no labels, and dense training no shifted images."
+            f"Tuning matches the teacher's answers{averaged} on images of which {config.taught_share:.0%} "
+            f"get a random shift of up to {config.taught_shift} pixel(s), possibly none; it sees no labels, and dense "
+            "training no shifted images."
         )
     return tuple(notes)

@@ -37,7 +37,10 @@ def run(config: Config, workdir: str) -> Report:
         net = nets.build(config.net, config.seed)
         for name in (plan.allocation, *rivals_of(config)):
             checked(dataclasses.replace(plan, allocation=name), net)
-        check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
+        check_fit(
+            net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment,
+            plan.neighbour_weight,
+        )  # fmt: skip
         stages = Stages(workdir, dataclasses.asdict(config))  # claims the folder: nothing refused so far did
         members = [trained(key, config, number, splits, stages) for number in range(config.members)]
         dense, teacher = members[0], nets.committee(members)
@@ -106,6 +109,10 @@ def _check_ranges(config: Config) -> None:
             raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
     if not 0 <= config.taught_share <= 1:
         raise BadInput(f"taught_share is {config.taught_share}: give 0 to 1")
+    if config.memory <= 0:
+        raise BadInput(f"memory is {config.memory}: give a number of GiB above 0")
+    if config.trained and ":" not in config.net:
+        raise BadInput(f"'{config.net}' does not come trained; --config.trained is for package.module:factory")
     if config.seed >= 2**31:
         raise BadInput(f"seed is {config.seed}: give less than {2**31}")
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,30 @@ def test_keep_holds_pruned_weights_at_zero_under_adamw():
     changed = [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(PARAMS), strict=True)]
     assert sum(changed) >= 3  # the kernels; fresh biases are zero, rank lowest and stay pruned
     jax.tree.map(lambda leaf, flag: np.testing.assert_array_equal(np.asarray(leaf)[~np.asarray(flag)], 0), params, mask)
+
+
+@pytest.mark.compat
+def test_keep_serves_an_nnx_optimizer():
+    model = nnx.Sequential(nnx.Linear(5, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(1)))
+    params = nets.from_nnx(model).params
+    found = groups.weight_groups(params)
+    mask = masks.from_kept(params, found, masks.ranks(scores.magnitude(params, found)), jnp.asarray([9, 4]))
+    optimizer = nnx.Optimizer(model, optax.chain(optax.adamw(0.1), masks.keep(mask)), wrt=nnx.Param)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 5)), jnp.float32)
+    before = nets.from_nnx(model).params
+    for _ in range(3):
+        optimizer.update(model, nnx.grad(lambda net: (net(x) ** 2).sum())(model))
+    after = nets.from_nnx(model).params
+    for old, new, flag in zip(*map(jax.tree.leaves, (before, after, mask)), strict=True):
+        np.testing.assert_array_equal(np.asarray(old)[~np.asarray(flag)], np.asarray(new)[~np.asarray(flag)])
+        assert not np.array_equal(old, new) or not np.asarray(flag).any()
+
+
+def test_keep_refuses_parameters_without_a_mask():
+    mask = masks.full({"one": jnp.ones(3)})
+    optimizer = masks.keep(mask)
+    with pytest.raises(BadInput, match="parameter two has no mask"):
+        optimizer.update({"two": jnp.ones(3)}, optimizer.init({"two": jnp.ones(3)}))
 
 
 def test_masks_survive_the_disk(tmp_path):

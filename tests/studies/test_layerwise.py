@@ -12,7 +12,7 @@ from jax_prune.deploy import packed
 from jax_prune.errors import BadInput
 from jax_prune.pruning import costs
 from jax_prune.pruning.groups import Rule
-from jax_prune.studies import layerwise, layerwise_run
+from jax_prune.studies import layerwise, layerwise_report, layerwise_run
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Batch
 
@@ -135,11 +135,30 @@ def test_unknown_presets_are_listed():
 @pytest.mark.parametrize(
     "change",
     [{"shift": -1}, {"seed": -1}, {"seed": 10**20}, {"dense_steps": -5}, {"dense_rate": -1.0}, {"weight_decay": -5.0},
-     {"committee": 0}, {"taught_shift": -1}, {"taught_share": 1.5}, {"taught_share": -0.1}],
+     {"committee": 0}, {"taught_shift": -1}, {"taught_share": 1.5}, {"taught_share": -0.1},
+     {"memory": 0.0}, {"trained": True}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(change):
-    with pytest.raises(BadInput, match=next(iter(change))):
+    with pytest.raises(BadInput, match="come trained" if "trained" in change else next(iter(change))):
         layerwise_run.plan_of(dataclasses.replace(Config.preset(), **change))
+
+
+@pytest.mark.parametrize("net", ["lenet300", "lenet5", "package.module:factory"])
+@pytest.mark.parametrize("preset", ["default", "record", "compare"])
+def test_the_command_names_the_preset_and_what_differs(net, preset):
+    config = dataclasses.replace(Config.preset(net, preset), seed=3)
+    command = layerwise_report._command(config)
+    assert command == f"jax-prune layerwise --workdir=W --preset={preset} --config.net={net} --config.seed=3"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"taught_shift": 30}, "out of sight"), ({"taught_shift": 11}, "neighbour_weight=0.3 keeps .* MiB")],
+)
+def test_shifts_too_far_are_refused_before_any_training(tmp_path, change, says):
+    with pytest.raises(BadInput, match=says):
+        layerwise.run(dataclasses.replace(Config.preset().smoke(), **change), str(tmp_path))
+    assert not list(tmp_path.glob("**/*.safetensors"))
 
 
 def test_choosing_settings_leaves_the_test_split_alone(tmp_path, monkeypatch):
