@@ -56,7 +56,7 @@ def pictures(report: Report) -> list[Html]:
         ),
         section(
             "Search",
-            f"Best {objective} so far against evaluations, in every round.{_effort(report)}",
+            f"Best {objective} so far (upwards, logarithmic where it spans much) against evaluations.{_effort(report)}",
             keys(ours) if panels else "",
             picture(panels, "panels"),
         ),
@@ -107,7 +107,7 @@ def baseline_table(report: Report) -> Html:
     head = ("", "kept", *(wording.allocator(name) for name in losses))
     return section(
         "Loss by allocation",
-        "The lowest of each round stands out. Same budget, no tuning.",
+        "The lowest of each round stands out. Same budget, no tuning; global score: the ranking's, over all layers.",
         table(head, rows),
     )
 

@@ -45,7 +45,7 @@ section { padding: 18px 20px; margin-bottom: 14px; }
 .panels { display: grid; gap: 10px 16px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)); }
 .picture { display: flex; justify-content: center; }
-.picture svg { width: 100%; max-width: 620px; }
+.picture svg { width: 100%; max-width: 470px; }
 .panels svg { width: 100%; }
 svg { height: auto; display: block; }
 svg text { font-family: inherit; }

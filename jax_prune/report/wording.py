@@ -14,6 +14,7 @@ NAMES = {
     "lamp": "LAMP",
     "global": "global magnitude",
     "random": "random search",
+    "score": "global score",
 }
 DASH = "–"
 
