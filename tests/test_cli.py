@@ -63,7 +63,7 @@ def test_list_names_the_studies(capsys):
         (["layerwise", "--workdir=W", "extra"], "takes flags only"),
         (["layerwise", "--workdir=W", "--preset=best"], "known are default, record, compare"),
         (["nonsense"], "unknown command"),
-        (["compare", "--workdir=A"], "two runs or more"),
+        (["compare", "--workdir=A"], "two different runs or more"),
         (["evaluate"], "--workdir is missing"),
         (["evaluate", "--model=absent.jaxprune"], "cannot read absent.jaxprune"),
         (["report", "--workdir=absent"], "absent"),

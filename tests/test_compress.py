@@ -143,7 +143,9 @@ def test_leaving_the_baselines_out_changes_nothing_but_the_work(net, allocation,
     (alone,) = compress(jax.random.key(1), net, TRAIN, VALIDATION, dataclasses.replace(plan, baselines=False)).rounds
     np.testing.assert_array_equal(alone.kept, whole.kept)
     assert alone.tuned.facts == whole.tuned.facts
-    assert set(alone.search.facts["losses"]) == {allocation} | ({"de"} if goal else set())
+    # under a tolerance random search ends at a budget of its own, which is not compared
+    assert set(alone.search.facts["losses"]) == ({"de"} | ({allocation} - {"random"}) if goal else {allocation})
+    assert ("random" in whole.search.facts["losses"]) == (not goal)
 
 
 @pytest.mark.parametrize("score", ["magnitude", "taylor", "random"])

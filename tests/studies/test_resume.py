@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -22,7 +23,10 @@ def start(folder, cache):
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     settings = [f"--config.{name}={value}" for name, value in SETTINGS.items()]
     command = [sys.executable, "-m", "jax_prune", "layerwise", f"--workdir={folder}", *settings]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # what starts the tests may ignore Ctrl-C, as a shell's background jobs do, and children inherit that
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heeded)
 
 
 def finish(folder, cache):
