@@ -8,6 +8,7 @@ import math
 
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.algorithms import ALGORITHMS
+from jax_prune.evosearch.vectors import REPAIRS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Config:
     A search evaluates ``population * (generations + 1)`` candidates, the initial ones included, whatever the
     ``algorithm`` (a key of ``algorithms.ALGORITHMS``). ``scale`` is the range from which every trial draws
     its differential weight F (dither, Price, Storn and Lampinen 2005, section 2.5); ``crossover`` the share
-    of entries taken from the mutant. ``at_once`` candidates are evaluated together (``probe.at_once`` finds
+    of entries taken from the mutant; jde and shade find both themselves. ``repair``: what becomes of entries that
+    leave the box, reflect, clip or resample. ``at_once`` candidates are evaluated together (``probe.at_once`` finds
     a good number): 1 is a loop, ``population`` or more one vmap. ``chunk``: the most generations between two
     looks of the host, for progress and Ctrl-C. Raises BadInput for settings out of range.
     """
@@ -27,6 +29,7 @@ class Config:
     generations: int = 15
     crossover: float = 0.9
     scale: tuple[float, float] = (0.5, 1.0)
+    repair: str = "reflect"
     at_once: int = 1
     chunk: int = 4
 
@@ -35,6 +38,8 @@ class Config:
             close = difflib.get_close_matches(self.algorithm, ALGORITHMS, 1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ALGORITHMS)}"
             raise BadInput(f"unknown search algorithm '{self.algorithm}': {hint}")
+        if self.repair not in REPAIRS:
+            raise BadInput(f"unknown repair '{self.repair}': known are {', '.join(REPAIRS)}")
         if self.population < 4:
             raise BadInput(f"population is {self.population}: a trial needs three partners, give at least 4")
         if self.generations < 0:

@@ -19,11 +19,15 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch.algorithms import ALGORITHMS, inside, latin_hypercube
+from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluate
-from jax_prune.evosearch.score import Score, better, finite, index_of_best, worst
+from jax_prune.evosearch.proposal import Outcome
+from jax_prune.evosearch.score import Score, better, finite, gain, index_of_best, worst
+from jax_prune.evosearch.vectors import inside, latin_hypercube
 from jax_prune.types import Array, Bounds
+
+LEARN = 1  # folded into a generation's key for what the algorithm does after its trials were scored
 
 
 class State(NamedTuple):
@@ -34,6 +38,7 @@ class State(NamedTuple):
     best: Array  # [G], the best vector so far
     best_score: Score  # its scalars
     generation: Array
+    memory: Any  # what the algorithm has learnt: a pytree of arrays
 
 
 class Info(NamedTuple):
@@ -67,7 +72,8 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
         population = _started(population, np.asarray(start, np.float32), box)
     score = worst(config.population)
     best_score = jax.tree.map(lambda leaf: leaf[0], score)
-    return State(population, score, population[0], best_score, jnp.zeros((), jnp.int32))
+    memory = ALGORITHMS[config.algorithm].start(config, population.shape[1])
+    return State(population, score, population[0], best_score, jnp.zeros((), jnp.int32), memory)
 
 
 def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
@@ -76,15 +82,19 @@ def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitn
     The first step on a state evaluates its initial population. Raises BadInput while being traced for a
     fitness that raises or does not return a scalar.
     """
-    proposed = ALGORITHMS[config.algorithm](key, state.population, state.score, config, bounds)
-    vectors = jnp.where(state.generation == 0, state.population, proposed)
+    algorithm, first = ALGORITHMS[config.algorithm], state.generation == 0
+    trials = algorithm.propose(key, state.population, state.score, state.memory, config, bounds)
+    vectors = jnp.where(first, state.population, trials.vectors)
     score = evaluate(fitness, vectors, config.at_once)
     accepted = better(score, state.score) & finite(score)
     population = jnp.where(accepted[:, None], vectors, state.population)
     kept = _where(accepted, score, state.score)
     best, best_score = _best(state, vectors, score)
+    outcome = Outcome(trials, state.population, accepted, gain(state.score, score))
+    learnt = algorithm.learn(jax.random.fold_in(key, LEARN), state.memory, outcome)
+    memory = jax.tree.map(lambda old, new: jnp.where(first, old, new), state.memory, learnt)
     return (
-        State(population, kept, best, best_score, state.generation + 1),
+        State(population, kept, best, best_score, state.generation + 1, memory),
         Info(vectors, score, accepted, best_score),
     )
 

@@ -42,6 +42,23 @@ def index_of_best(score: Score) -> Array:
     return jnp.argmax(least & (value == jnp.min(value)))
 
 
+def order(score: Score) -> Array:
+    """Indices int [P] from the best to the worst; equals in ascending order."""
+    return jnp.lexsort((score.value, score.violation))
+
+
+def gain(before: Score, after: Score) -> Array:
+    """By how much ``after`` is better, in violation where that differs, else in value; 0 where it is not.
+
+    Where nothing finite stood before, any finite score is a gain of 1.
+    """
+    difference = jnp.where(
+        before.violation == after.violation, before.value - after.value, before.violation - after.violation
+    )
+    difference = jnp.where(finite(before), difference, 1.0)
+    return jnp.where(finite(after), jnp.maximum(difference, 0.0), 0.0)
+
+
 def worst(population: int) -> Score:
     """What nothing has been evaluated for: +inf [P]."""
     return Score(jnp.full(population, jnp.inf, jnp.float32), jnp.full(population, jnp.inf, jnp.float32))

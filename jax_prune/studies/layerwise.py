@@ -50,7 +50,9 @@ class Config:
     allocation: str = option("de", "who sets the ratios: de, random, uniform, erk, lamp, global (magnitude) or score")
     compare: str = option("", "comma-separated allocations to carry through the whole pipeline as well")
 
-    algorithm: str = option("rand1bin", "evolution: rand1bin, best1bin or currenttobest1bin")
+    algorithm: str = option(
+        "rand1bin", "evolution: rand1bin, best1bin, currenttobest1bin, currenttopbest1bin, jde or shade"
+    )
     population: int = option(20, "candidates of a generation")
     generations: int = option(14, "generations of a round's search, beside the initial one")
     calibration: int = option(2000, "training examples on which candidates are compared")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jax_prune.evosearch import Score
-from jax_prune.evosearch.algorithms import distinct, latin_hypercube, reflect
 from jax_prune.evosearch.score import better, index_of_best
+from jax_prune.evosearch.vectors import distinct, latin_hypercube, reflect
 from jax_prune.types import Bounds
 
 

@@ -1,0 +1,35 @@
+"""Parents that lost their place: differences with them keep a search diverse (Zhang and Sanderson 2009, JADE)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_prune.types import Array
+
+
+class Archive(NamedTuple):
+    """``vectors`` float32 [A, G], of which the first ``filled`` (int32) hold something."""
+
+    vectors: Array
+    filled: Array
+
+
+def empty(size: int, length: int) -> Archive:
+    """Room for ``size`` vectors [G]."""
+    return Archive(jnp.zeros((size, length), jnp.float32), jnp.zeros((), jnp.int32))
+
+
+def insert(key: Array, archive: Archive, vectors: Array, chosen: Array) -> Archive:
+    """The ``chosen`` (bool [P]) of ``vectors`` [P, G], P <= A, put in; once full, each in the place of a random one."""
+    size = archive.vectors.shape[0]
+    number = jnp.cumsum(chosen) - 1
+    free = archive.filled + number
+    held = jnp.arange(size) < archive.filled
+    shuffled = jnp.argsort(jnp.where(held, jax.random.uniform(key, (size,)), 2))  # what is held already comes first
+    replaced = shuffled[jnp.clip(free - size, 0, size - 1)]
+    place = jnp.where(chosen, jnp.where(free < size, free, replaced), size)  # size: nowhere
+    filled = jnp.minimum(archive.filled + chosen.sum(), size).astype(jnp.int32)
+    return Archive(archive.vectors.at[place].set(vectors, mode="drop"), filled)

@@ -1,0 +1,65 @@
+"""What every row of the table of algorithms is made of: trials, outcomes, and the crossing that makes a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_prune.evosearch.score import Score
+from jax_prune.evosearch.vectors import REPAIRS
+from jax_prune.types import Array, Bounds
+
+if TYPE_CHECKING:
+    from jax_prune.evosearch.config import Config
+
+REPAIR = 2  # folded into a generation's key for what a repair draws
+
+
+class Trials(NamedTuple):
+    """Vectors float32 [P, G] inside the box, and the F and CR, float32 [P], that made them."""
+
+    vectors: Array
+    scale: Array
+    crossover: Array
+
+
+class Outcome(NamedTuple):
+    """What a generation came to, slot by slot."""
+
+    trials: Trials
+    parents: Array  # [P, G]
+    accepted: Array  # bool [P]: the trial is at least as good and takes its parent's place
+    gain: Array  # float32 [P]: by how much it is better, 0 where it is not
+
+
+class Algorithm(NamedTuple):
+    """One row of the table; ``memory`` is any pytree of arrays, of one shape throughout a search."""
+
+    propose: Callable[[Array, Array, Score, Any, Config, Bounds], Trials]
+    start: Callable[[Config, int], Any] = lambda config, length: ()
+    learn: Callable[[Array, Any, Outcome], Any] = lambda key, memory, outcome: memory
+
+
+def crossed(share: Array, draws: Array, sure: Array) -> Array:
+    """Which entries come from the mutant: bool [P, G], at least one a trial.
+
+    ``share`` CR [P]; ``draws`` [G, P] and ``sure`` [P] are uniforms in [0, 1).
+    """
+    length = draws.shape[0]
+    one = jnp.minimum((sure * length).astype(jnp.int32), length - 1)
+    return (draws < share).T | (one[:, None] == jnp.arange(length))
+
+
+def cross(key: Array, parents: Array, mutants: Array, taken: Array, repair: str, bounds: Bounds) -> Array:
+    """Parents [P, G] with the entries ``taken`` from mutants that were brought back into the box."""
+    return jnp.where(taken, REPAIRS[repair](jax.random.fold_in(key, REPAIR), mutants, bounds), parents)
+
+
+def leaders(ranking: Array, draws: Array, share: Array | float) -> Array:
+    """One of the best for every slot: the first ``share`` of a ranking int [P], two at least, by uniforms [P]."""
+    population = ranking.shape[0]
+    few = jnp.clip(jnp.asarray(share) * population, 2, population)
+    return ranking[jnp.minimum((draws * few).astype(jnp.int32), population - 1)]
