@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import pytest
 
@@ -17,16 +16,21 @@ SETTINGS = {
     "final_steps": 300, "population": 6, "generations": 3, "calibration": 500, "at_once": 3,
 }  # fmt: skip
 
+# what starts the tests may ignore Ctrl-C, as a shell's background jobs do, and children inherit that
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from jax_prune.cli import console
+console()
+"""
+
 
 def start(folder, cache):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     settings = [f"--config.{name}={value}" for name, value in SETTINGS.items()]
-    command = [sys.executable, "-m", "jax_prune", "layerwise", f"--workdir={folder}", *settings]
-    # what starts the tests may ignore Ctrl-C, as a shell's background jobs do, and children inherit that
-    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heeded)
+    command = [sys.executable, "-c", MAIN, "layerwise", f"--workdir={folder}", *settings]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(folder, cache):
