@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jax_prune.evosearch import archive as archives
 from jax_prune.evosearch.archive import Archive
-from jax_prune.evosearch.proposal import Algorithm, Outcome, Trials, cross, crossed, leaders
-from jax_prune.evosearch.score import Score, order
-from jax_prune.evosearch.vectors import distinct
+from jax_prune.evosearch.proposal import Algorithm, Outcome, Trials, cross, crossed, current_to_pbest
+from jax_prune.evosearch.score import Score
+from jax_prune.evosearch.vectors import below, distinct
 from jax_prune.types import Array, Bounds
 
 if TYPE_CHECKING:
@@ -78,15 +78,12 @@ def _propose_shade(
     """current-to-pbest/1/bin with archive; F and CR of every trial drawn around a memory chosen at random."""
     slots, length = population.shape
     draws = jax.random.uniform(key, (8 + length, slots))
-    chosen = jnp.minimum((draws[0] * len(memory.scale)).astype(jnp.int32), len(memory.scale) - 1)
+    chosen = below(draws[0], len(memory.scale))
     scale = _cauchy_above_zero(draws[1], memory.scale[chosen])
     share = jnp.clip(memory.crossover[chosen] + SPREAD * _normal(draws[2]), 0, 1)
     least = 2 / slots
     best_share = least + draws[3] * max(BEST_SHARE - least, 0.0)
-    towards = population[leaders(order(score), draws[4], best_share)] - population
-    second, third = distinct(draws[5:7], beyond=memory.archive.filled)
-    difference = population[second] - jnp.concatenate([population, memory.archive.vectors])[third]
-    mutants = population + scale[:, None] * (towards + difference)
+    mutants = current_to_pbest(population, score, memory.archive, scale[:, None], best_share, draws[4:7])
     taken = crossed(share, draws[8:], draws[7])
     return Trials(cross(key, population, mutants, taken, config.repair, bounds), scale, share)
 
@@ -101,7 +98,7 @@ def _learn_shade(key: Array, memory: History, outcome: Outcome) -> History:
     return History(
         memory.scale.at[memory.place].set(lehmer),
         memory.crossover.at[memory.place].set(mean),
-        jnp.where(any_success, (memory.place + 1) % len(memory.scale), memory.place),
+        (memory.place + any_success) % len(memory.scale),
         archives.insert(key, memory.archive, outcome.parents, outcome.gain > 0),
     )
 

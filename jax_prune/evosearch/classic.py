@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jax_prune.evosearch import archive as archives
 from jax_prune.evosearch.archive import Archive
-from jax_prune.evosearch.proposal import Algorithm, Trials, cross, crossed, leaders
-from jax_prune.evosearch.score import Score, index_of_best, order
+from jax_prune.evosearch.proposal import Algorithm, Trials, cross, crossed, current_to_pbest
+from jax_prune.evosearch.score import Score, index_of_best
 from jax_prune.evosearch.vectors import distinct, uniform
 from jax_prune.types import Array, Bounds
 
@@ -48,12 +48,10 @@ def _currenttobest1bin(
 def _currenttopbest1bin(
     key: Array, population: Array, score: Score, memory: Archive, config: Config, bounds: Bounds
 ) -> Trials:
-    """x + F (p - x) + F (b - c): p one of the best few, c of population or archive (Zhang and Sanderson 2009)."""
+    """``current_to_pbest``, crossed with the parent x."""
     chance = _draw(key, population, config)
-    towards = population[leaders(order(score), chance.draws[0], BEST_SHARE)] - population
-    second, third = distinct(chance.draws[1:3], beyond=memory.filled)
-    difference = population[second] - jnp.concatenate([population, memory.vectors])[third]
-    return _trials(key, population, population + chance.scale * (towards + difference), chance, config, bounds)
+    mutants = current_to_pbest(population, score, memory, chance.scale, BEST_SHARE, chance.draws[:3])
+    return _trials(key, population, mutants, chance, config, bounds)
 
 
 def _random(key: Array, population: Array, score: Score, memory: tuple[()], config: Config, bounds: Bounds) -> Trials:

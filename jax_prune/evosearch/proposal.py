@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_prune.evosearch.score import Score
-from jax_prune.evosearch.vectors import REPAIRS
+from jax_prune.evosearch.archive import Archive
+from jax_prune.evosearch.score import Score, order
+from jax_prune.evosearch.vectors import REPAIRS, below, distinct
 from jax_prune.types import Array, Bounds
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def crossed(share: Array, draws: Array, sure: Array) -> Array:
     ``share`` CR [P]; ``draws`` [G, P] and ``sure`` [P] are uniforms in [0, 1).
     """
     length = draws.shape[0]
-    one = jnp.minimum((sure * length).astype(jnp.int32), length - 1)
-    return (draws < share).T | (one[:, None] == jnp.arange(length))
+    return (draws < share).T | (below(sure, length)[:, None] == jnp.arange(length))
 
 
 def cross(key: Array, parents: Array, mutants: Array, taken: Array, repair: str, bounds: Bounds) -> Array:
@@ -63,3 +63,16 @@ def leaders(ranking: Array, draws: Array, share: Array | float) -> Array:
     population = ranking.shape[0]
     few = jnp.clip(jnp.asarray(share) * population, 2, population)
     return ranking[jnp.minimum((draws * few).astype(jnp.int32), population - 1)]
+
+
+def current_to_pbest(
+    population: Array, score: Score, archive: Archive, scale: Array, share: Array | float, draws: Array
+) -> Array:
+    """Mutants x + F (p - x) + F (b - c) [P, G]: p one of the best ``share``, c of population or archive.
+
+    ``scale`` F is [P, 1]; ``draws`` [3, P] are uniforms in [0, 1) (Zhang and Sanderson 2009, JADE).
+    """
+    towards = population[leaders(order(score), draws[0], share)] - population
+    second, third = distinct(draws[1:], beyond=archive.filled)
+    difference = population[second] - jnp.concatenate([population, archive.vectors])[third]
+    return population + scale * (towards + difference)

@@ -32,16 +32,6 @@ def inside(vectors: ArrayLike, bounds: Bounds) -> Array:
     return jnp.clip(vectors, bounds.lower, bounds.upper)
 
 
-def clip(key: Array, vectors: Array, bounds: Bounds) -> Array:
-    """``inside``, with the signature of a repair."""
-    return inside(vectors, bounds)
-
-
-def mirror(key: Array, vectors: Array, bounds: Bounds) -> Array:
-    """``reflect``, with the signature of a repair."""
-    return reflect(vectors, bounds)
-
-
 def resample(key: Array, vectors: Array, bounds: Bounds) -> Array:
     """Every entry that left the box is drawn anew, uniformly, inside it."""
     fresh = uniform(key, vectors.shape[0], bounds)
@@ -49,13 +39,22 @@ def resample(key: Array, vectors: Array, bounds: Bounds) -> Array:
     return inside(jnp.where(left, fresh, vectors), bounds)
 
 
-REPAIRS: dict[str, Callable[[Array, Array, Bounds], Array]] = {"reflect": mirror, "clip": clip, "resample": resample}
+REPAIRS: dict[str, Callable[[Array, Array, Bounds], Array]] = {
+    "reflect": lambda key, vectors, bounds: reflect(vectors, bounds),
+    "clip": lambda key, vectors, bounds: inside(vectors, bounds),
+    "resample": resample,
+}
 
 
 def uniform(key: Array, population: int, bounds: Bounds) -> Array:
     """Vectors [P, G] drawn uniformly from the box."""
     width = jnp.asarray(bounds.upper) - bounds.lower
     return inside(bounds.lower + jax.random.uniform(key, (population, *width.shape)) * width, bounds)
+
+
+def below(uniform: Array, count: ArrayLike) -> Array:
+    """Uniforms in [0, 1) as int32 from 0 to ``count`` - 1; a product rounded up to ``count`` is the last one."""
+    return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
 
 
 def distinct(uniform: Array, beyond: ArrayLike = 0) -> Array:
@@ -70,7 +69,7 @@ def distinct(uniform: Array, beyond: ArrayLike = 0) -> Array:
     for index, share in enumerate(uniform):
         last = index == len(uniform) - 1
         free = population - 1 - index + (jnp.asarray(beyond, jnp.int32) if last else 0)
-        choice = jnp.minimum((share * free).astype(jnp.int32), free - 1)
+        choice = below(share, free)
         for other in ascending:
             choice += choice >= other
         chosen.append(choice)
