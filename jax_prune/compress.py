@@ -74,7 +74,7 @@ def compress(
         )
     train, validation = _arrays(train, "training data"), _arrays(validation, "validation data")
     for batch, name in ((train, "training data"), (validation, "validation data")):
-        check_fit(net, batch, loss, metric, name, plan.recipe.augment, plan.neighbour_weight)
+        check_fit(net, batch, loss, metric, name, plan.recipe.augment)
     stages = stages or Stages(None, {})
     groups = checked(plan, net)
     teacher = net if teacher is None else teacher

@@ -18,7 +18,6 @@ def check_fit(
     metric: ExampleFunction,
     name: str,
     augment: learning.Augmentation | None = None,
-    neighbour_weight: float = 0.0,
 ) -> None:
     """Raises BadInput, in one line, where data, net, loss, metric, augmentation do not fit; computes nothing."""
     few = jax.tree.map(lambda leaf: leaf[:2], batch)
@@ -29,7 +28,6 @@ def check_fit(
         outputs = jax.eval_shape(lambda net, x: net(x), net, few.x)
     except Exception as error:
         raise BadInput(f"{name}: the net does not take it: {said(error)}") from error
-    learning.check_answers(net, batch, augment, neighbour_weight)
     if loss is learning.cross_entropy:
         datasets.check(batch, classes=outputs.shape[-1], name=name)
     for role, function in (("loss", loss), ("metric", metric)):

@@ -47,6 +47,7 @@ class Lesson:
         rest = (validation, metric, plan.recipe.augment, questions, plan.neighbour_weight)
         if not weight:
             return cls(train, loss, loss, None, *rest)
+        learning.check_answers(teaching, train, plan.recipe.augment, plan.neighbour_weight)  # before the first round
         return cls(train, learning.Distillation(loss, weight, plan.temperature), loss, teaching, *rest)
 
     @cached_property

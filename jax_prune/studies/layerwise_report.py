@@ -17,6 +17,7 @@ from jax_prune.deploy import packed
 from jax_prune.evosearch import history
 from jax_prune.plan import SEARCHED
 from jax_prune.pruning import costs
+from jax_prune.report import wording
 from jax_prune.stages import Stage, Stages
 from jax_prune.studies.layerwise import Config
 from jax_prune.studies.layerwise_presets import presets_of
@@ -25,15 +26,7 @@ from jax_prune.types import Net
 MODEL = "model.jaxprune"
 HISTORY = "search_history.csv"
 MACS_NOTE = "kept weights' products an example; dense hardware still does them all"
-WAYS = {
-    "de": "differential evolution",
-    "random": "random search",
-    "uniform": "one ratio for all",
-    "erk": "ERK",
-    "lamp": "LAMP",
-    "global": "global magnitude",
-    "score": "global score",
-}
+WAYS = wording.NAMES | {"de": "differential evolution", "uniform": "one ratio for all"}
 TITLES = {"lenet300": "LeNet-300-100", "lenet5": "LeNet-5"}
 
 
@@ -107,7 +100,7 @@ def build(
             for group, kept, ratio in zip(compressed.groups, compressed.kept, compressed.ratios, strict=True)
         ),
         rounds=rounds,
-        history=_training(config, compressed, stages),
+        history=_training(config, compressed),
         search=_search(config, compressed),
         baselines=reporting.Baselines.of(rounds, _outcomes(config, errors)),
         command=_command(config),
@@ -180,7 +173,7 @@ def _best_so_far(search: Stage, name: str) -> tuple[float, ...]:
     return tuple(map(float, np.minimum.accumulate(value)))
 
 
-def _training(config: Config, compressed: Compressed, stages: Stages) -> tuple[reporting.Point, ...]:
+def _training(config: Config, compressed: Compressed) -> tuple[reporting.Point, ...]:
     """Validation after each round's tuning, over all steps so far."""
     points, step = [], config.all_dense_steps
     for entry in compressed.rounds:

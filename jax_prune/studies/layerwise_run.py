@@ -37,10 +37,8 @@ def run(config: Config, workdir: str) -> Report:
         net = nets.build(config.net, config.seed)
         for name in (plan.allocation, *rivals_of(config)):
             checked(dataclasses.replace(plan, allocation=name), net)
-        check_fit(
-            net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment,
-            plan.neighbour_weight,
-        )  # fmt: skip
+        check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
+        learning.check_answers(net, splits.train, plan.recipe.augment, plan.neighbour_weight)
         stages = Stages(workdir, dataclasses.asdict(config))  # claims the folder: nothing refused so far did
         members = [trained(key, config, number, splits, stages) for number in range(config.members)]
         dense, teacher = members[0], nets.committee(members)
