@@ -8,6 +8,7 @@ import math
 
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.algorithms import ALGORITHMS
+from jax_prune.evosearch.racing import RACES
 from jax_prune.evosearch.vectors import REPAIRS
 
 
@@ -21,7 +22,9 @@ class Config:
     of entries taken from the mutant; jde and shade find both themselves. ``repair``: what becomes of entries that
     leave the box, reflect, clip or resample. ``at_once`` candidates are evaluated together (``probe.at_once`` finds
     a good number): 1 is a loop, ``population`` or more one vmap. ``chunk``: the most generations between two
-    looks of the host, for progress and Ctrl-C. Raises BadInput for settings out of range.
+    looks of the host, for progress and Ctrl-C. ``race``: exact, a trial that has lost for certain is not evaluated to
+    its end, which needs a ``racing.Summed`` fitness and leaves all populations as they are; or none. Raises
+    BadInput for settings out of range.
     """
 
     algorithm: str = "rand1bin"
@@ -32,6 +35,7 @@ class Config:
     repair: str = "reflect"
     at_once: int = 1
     chunk: int = 4
+    race: str = "exact"
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -40,6 +44,8 @@ class Config:
             raise BadInput(f"unknown search algorithm '{self.algorithm}': {hint}")
         if self.repair not in REPAIRS:
             raise BadInput(f"unknown repair '{self.repair}': known are {', '.join(REPAIRS)}")
+        if self.race not in RACES:
+            raise BadInput(f"unknown race '{self.race}': known are {', '.join(RACES)}")
         if self.population < 4:
             raise BadInput(f"population is {self.population}: a trial needs three partners, give at least 4")
         if self.generations < 0:

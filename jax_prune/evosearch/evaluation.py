@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,9 +34,32 @@ def lift(function: Callable[[Tree], Tree], inputs: Tree, at_once: int) -> Tree:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:length], results)
 
 
+def some(function: Callable[[Tree], Tree], inputs: Tree, asked: Array, at_once: int, otherwise: Tree) -> Tree:
+    """``lift`` for the entries that are ``asked`` (bool [P], may be traced); the others read ``otherwise`` [P, ...].
+
+    Those asked come first, so that as few bodies run as they fill.
+    """
+    length = len(asked)
+    width = min(at_once, length)
+    first = jnp.argsort(~asked)[jnp.arange(-(-length // width) * width) % length]
+
+    def body(number: Array, results: Tree) -> Tree:
+        chosen = jax.lax.dynamic_slice_in_dim(first, number * width, width)
+        found = lift(function, jax.tree.map(lambda leaf: leaf[chosen], inputs), width)
+        return jax.tree.map(lambda result, new: result.at[chosen].set(new), results, found)
+
+    results = jax.lax.fori_loop(0, -(-asked.sum() // width), body, otherwise)
+    return jax.tree.map(lambda result, other: jnp.where(asked, result, other), results, otherwise)
+
+
 def evaluate(fitness: Fitness, genomes: Array, at_once: int) -> Score:
     """Scores [P] of genomes [P, G]. Raises BadInput for a fitness that raises or returns no scalar."""
-    return lift(lambda genome: scalar_score(_call(fitness, genome)), genomes, at_once)
+    return lift(partial(scored, fitness), genomes, at_once)
+
+
+def scored(fitness: Fitness, genome: Array) -> Score:
+    """What a fitness says of one genome [G], as float32 scalars."""
+    return scalar_score(guarded(fitness)(genome))
 
 
 def as_pytree(fitness: Fitness) -> Fitness:
@@ -59,17 +83,22 @@ def _settled(leaf: Any) -> Array:
     return jnp.asarray(leaf, dtype=jnp.result_type(leaf))
 
 
-def _call(fitness: Fitness, genome: Array) -> Any:
-    try:
-        return fitness(genome)
-    except BadInput:
-        raise
-    except Exception as error:
-        first_line = str(error).partition("\n")[0]
-        raise BadInput(
-            f"fitness raised {type(error).__name__} in generation 0: {first_line} (JAX traces it once: "
-            "write it with jax.numpy, or wrap other code in jax.pure_callback)"
-        ) from error
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with whatever it raises while being traced as one line."""
+
+    def called(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except BadInput:
+            raise
+        except Exception as error:
+            first_line = str(error).partition("\n")[0]
+            raise BadInput(
+                f"fitness raised {type(error).__name__} in generation 0: {first_line} (JAX traces it once: "
+                "write it with jax.numpy, or wrap other code in jax.pure_callback)"
+            ) from error
+
+    return called
 
 
 def _fill(leaf: Array, length: int) -> Array:

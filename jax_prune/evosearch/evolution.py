@@ -19,11 +19,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
+from jax_prune.evosearch import seen
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
-from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluate
+from jax_prune.evosearch.evaluation import Fitness, as_pytree
 from jax_prune.evosearch.proposal import Outcome
+from jax_prune.evosearch.racing import Summed, race
 from jax_prune.evosearch.score import Score, better, finite, gain, index_of_best, worst
+from jax_prune.evosearch.seen import Seen
 from jax_prune.evosearch.vectors import inside, latin_hypercube
 from jax_prune.types import Array, Bounds
 
@@ -39,15 +42,18 @@ class State(NamedTuple):
     best_score: Score  # its scalars
     generation: Array
     memory: Any  # what the algorithm has learnt: a pytree of arrays
+    seen: Seen  # what has been evaluated to its end
 
 
 class Info(NamedTuple):
     """What a reader wants of a generation; ``search`` stacks them: leading axis T + 1, NumPy arrays."""
 
-    vectors: Array  # [P, G] as evaluated
-    score: Score  # [P] of those vectors; NaN reads +inf
+    vectors: Array  # [P, G] as proposed
+    score: Score  # [P] of those vectors, or a lower bound where not exact; NaN reads +inf
     accepted: Array  # bool [P]: took its parent's place
     best_score: Score  # scalars: the best so far, this generation included
+    exact: Array  # bool [P]: the score is the score; False where a trial was certain to lose before its end
+    work: Array  # float32 [P]: share of a whole evaluation that was done; 0 where the counts were seen before
 
 
 class Result(NamedTuple):
@@ -73,7 +79,8 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
     score = worst(config.population)
     best_score = jax.tree.map(lambda leaf: leaf[0], score)
     memory = ALGORITHMS[config.algorithm].start(config, population.shape[1])
-    return State(population, score, population[0], best_score, jnp.zeros((), jnp.int32), memory)
+    remembered = seen.empty(config.evaluations if config.race == "exact" else 0)
+    return State(population, score, population[0], best_score, jnp.zeros((), jnp.int32), memory, remembered)
 
 
 def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
@@ -85,7 +92,7 @@ def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitn
     algorithm, first = ALGORITHMS[config.algorithm], state.generation == 0
     trials = algorithm.propose(key, state.population, state.score, state.memory, config, bounds)
     vectors = jnp.where(first, state.population, trials.vectors)
-    score = evaluate(fitness, vectors, config.at_once)
+    score, exact, work, remembered = _evaluated(state, vectors, config, fitness)
     accepted = better(score, state.score) & finite(score)
     population = jnp.where(accepted[:, None], vectors, state.population)
     kept = _where(accepted, score, state.score)
@@ -94,8 +101,8 @@ def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitn
     learnt = algorithm.learn(jax.random.fold_in(key, LEARN), state.memory, outcome)
     memory = jax.tree.map(lambda old, new: jnp.where(first, old, new), state.memory, learnt)
     return (
-        State(population, kept, best, best_score, state.generation + 1, memory),
-        Info(vectors, score, accepted, best_score),
+        State(population, kept, best, best_score, state.generation + 1, memory, remembered),
+        Info(vectors, score, accepted, best_score, exact, work),
     )
 
 
@@ -114,17 +121,21 @@ def search(
     ``evaluation.as_pytree`` for what it may be. Compiles once for a config, G, and shapes in the fitness: new
     weights, data, budgets, bounds or keys never recompile. ``progress(generations, text)`` is called as they
     end. Raises BadInput for bad bounds, a fitness that raises or returns no scalar, and one that gives no
-    candidate of a generation a finite score before any other had one; the message names the generation.
+    candidate of a generation a finite score before any other had one; the message names the generation. A fitness
+    that is ``racing.Summed`` has its examples arranged anew after the initial candidates, by what the best of
+    them loses most on; under ``config.race`` "exact" trials are then decided early.
     """
     init_key, step_key = jax.random.split(key)
     state = init(init_key, config, bounds, start)
     box, fitness = checked(bounds), as_pytree(fitness)
-    length = _chunk(config)
+    length = 1 if isinstance(fitness, Summed) else _chunk(config)
     infos = []
     for first in range(0, config.generations + 1, length):
         state, info = _generations(step_key, state, config, length, box, fitness)
         infos.append(jax.device_get(info))
         _check_scored(infos[-1], first)
+        if first == 0 and isinstance(fitness, Summed):
+            state, fitness = _arranged(state, config, fitness)
         if progress is not None:
             progress(length, _text(infos[-1]))
     info = jax.tree.map(lambda *leaves: np.concatenate(leaves), *infos)
@@ -162,6 +173,38 @@ def _generations(
 def compilations() -> int:
     """How many programs ``search`` has compiled in this process so far."""
     return int(_generations._cache_size())  # type: ignore[attr-defined]
+
+
+def _evaluated(state: State, vectors: Array, config: Config, fitness: Fitness) -> tuple[Score, Array, Array, Seen]:
+    """Scores [P], whether they are exact [P], the work they took [P], and what is remembered of them."""
+    everyone = jnp.ones(len(vectors), bool)
+    if config.race != "exact" or not isinstance(fitness, Summed):
+        score, work = race(fitness, vectors, worst(len(vectors)), everyone, config.at_once)
+        return score, everyone, work, state.seen
+    lanes = jnp.arange(len(vectors)) % min(config.at_once, len(vectors))  # those of a body may round differently
+    marks = seen.marks(jnp.column_stack([jax.vmap(fitness.kept)(vectors), lanes]))
+    remembered, known = seen.look_up(state.seen, marks)
+    score, work = race(fitness, vectors, state.score, ~known, config.at_once)
+    exact = known | (work == 1)
+    return _where(known, remembered, score), exact, work, seen.insert(state.seen, marks, score, exact & ~known)
+
+
+def _arranged(state: State, config: Config, fitness: Summed) -> tuple[State, Summed]:
+    """The examples on which the best so far loses most come first from now on; sums are rounded anew.
+
+    Raises BadInput where racing would not be exact.
+    """
+    arranged, sound = _arrange(fitness, jnp.asarray(state.best))
+    if config.race == "exact" and not bool(sound):
+        raise BadInput(
+            "a loss is negative or a metric above 1, so no trial has lost for certain before its end: give race='none'"
+        )
+    return state._replace(seen=seen.empty(len(state.seen.marks))), arranged
+
+
+@jax.jit
+def _arrange(fitness: Summed, best: Array) -> tuple[Summed, Array]:
+    return fitness.arranged(fitness.kept(best))
 
 
 def _best(state: State, vectors: Array, score: Score) -> tuple[Array, Score]:

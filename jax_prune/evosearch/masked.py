@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -11,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_prune.errors import BadInput
+from jax_prune.evosearch.racing import Sums
 from jax_prune.pruning import masks
-from jax_prune.types import Array, Batch, Group, Net
+from jax_prune.types import Array, Batch, Group, Net, Tree
 
 ExampleFunction = Callable[[Any, Batch], Array]  # (outputs, batch) -> [B]
 
 
 class Means(NamedTuple):
-    """Means over the calibration examples: float32 scalars, or [N] for N candidates."""
+    """Means over the calibration examples: float32 scalars, or [N] for N candidates, or [B] one example each."""
 
     loss: Array
     metric: Array
@@ -45,21 +48,59 @@ class MaskedLoss:
         """n_g of every group."""
         return tuple(group.size for group in self.groups)
 
+    @property
+    def chunk_count(self) -> int:
+        """N."""
+        return self.weights.shape[0]
+
     def __call__(self, kept: Array) -> Means:
         """Means with the strongest ``kept`` int32 [G] entries of each group; metric 0 where there is none."""
-        params = masks.apply(self.net.params, masks.from_kept(self.net.params, self.groups, self.ranks, kept))
+        params = self.prepare(kept)
 
-        def add(totals: Means, part: tuple[Batch, Array]) -> tuple[Means, None]:
-            batch, weights = part
-            outputs, _ = self.net.apply(params, self.net.state, batch.x, train=False, key=None)
-            loss = jnp.vdot(self.loss(outputs, batch), weights)
-            metric = jnp.vdot(self.metric(outputs, batch), weights) if self.metric else jnp.zeros(())
-            return Means(totals.loss + loss, totals.metric + metric), None
+        def add(sums: Sums, index: Array) -> tuple[Sums, None]:
+            return jax.tree.map(jnp.add, sums, self.part(params, index)), None
 
         zero = jnp.zeros((), jnp.float32)
-        totals, _ = jax.lax.scan(add, Means(zero, zero), (self.chunks, self.weights))
+        sums, _ = jax.lax.scan(add, Sums(zero, zero), jnp.arange(self.chunk_count))
         # sums of a metric of zeros and ones are exact: the one rounding is this division's
-        return jax.tree.map(lambda total: total / jnp.sum(self.weights), totals)
+        return Means(*(total / self.examples for total in sums))
+
+    @property
+    def examples(self) -> Array:
+        """How many examples there are, float32."""
+        return jnp.sum(self.weights)
+
+    def prepare(self, kept: Array) -> Tree:
+        """The masked parameters."""
+        return masks.apply(self.net.params, masks.from_kept(self.net.params, self.groups, self.ranks, kept))
+
+    def part(self, params: Tree, index: Array) -> Sums:
+        """Sums over the chunk ``index``."""
+        each, weights = self._each(params, index), _at(self.weights, index)
+        return Sums(*(jnp.vdot(values, weights) for values in each))
+
+    def arranged(self, kept: Array, first: Callable[[Means], tuple[Array, ...]]) -> tuple[MaskedLoss, Means]:
+        """The same with examples sorted by ``first(means [B])``, keys as of lexsort, and the Means [B] of these counts.
+
+        What the last chunk is filled up with stays last, and reads 0.
+        """
+        params = self.prepare(kept)
+        means = Means(*jax.lax.map(partial(self._each, params), jnp.arange(self.chunk_count)))
+        flat, counted = Means(*(values.reshape(-1) for values in means)), self.weights.reshape(-1) > 0
+        order = jnp.lexsort((*first(flat), ~counted))
+
+        def sort(leaf: Array) -> Array:
+            return leaf.reshape(-1, *leaf.shape[2:])[order].reshape(leaf.shape)
+
+        replaced = dataclasses.replace(self, chunks=jax.tree.map(sort, self.chunks))
+        return replaced, Means(*(jnp.where(counted, values, 0) for values in flat))
+
+    def _each(self, params: Tree, index: Array) -> Means:
+        """Of every example of a chunk: [b]."""
+        batch = jax.tree.map(lambda leaf: _at(leaf, index), self.chunks)
+        outputs, _ = self.net.apply(params, self.net.state, batch.x, train=False, key=None)
+        loss = self.loss(outputs, batch).astype(jnp.float32)
+        return Means(loss, self.metric(outputs, batch).astype(jnp.float32) if self.metric else jnp.zeros_like(loss))
 
 
 def masked_loss(
@@ -96,3 +137,7 @@ def _cut(leaf: Any, count: int, width: int) -> Array:
     leaf = jnp.asarray(leaf)
     surplus = jnp.broadcast_to(leaf[:1], (count * width - len(leaf), *leaf.shape[1:]))
     return jnp.concatenate([leaf, surplus]).reshape(count, width, *leaf.shape[1:])
+
+
+def _at(leaf: Array, index: Array) -> Array:
+    return jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False)

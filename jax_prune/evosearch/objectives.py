@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -12,9 +13,10 @@ import numpy as np
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.evolution import checked
 from jax_prune.evosearch.masked import MaskedLoss
+from jax_prune.evosearch.racing import Sums
 from jax_prune.evosearch.score import Score
 from jax_prune.pruning import counts
-from jax_prune.types import Array, Bounds
+from jax_prune.types import Array, Bounds, Tree
 
 ROUNDING = 1e-6  # a float32 mean may miss the share it stands for by this much
 
@@ -43,6 +45,26 @@ class BudgetLoss:
     def __call__(self, genome: Array) -> Score:
         return Score(self.loss(self.kept(genome)), jnp.zeros((), jnp.float32))
 
+    @property
+    def chunk_count(self) -> int:
+        """N, the chunks of the calibration data."""
+        return self.masked.chunk_count
+
+    def prepare(self, kept: Array) -> Tree:
+        return self.masked.prepare(kept)
+
+    def part(self, params: Tree, index: Array) -> Sums:
+        return self.masked.part(params, index)
+
+    def bound(self, kept: Array, sums: Sums, done: Array) -> Score:
+        """The loss so far, spread over all examples: losses are not negative."""
+        return Score(sums.loss / self.masked.examples, jnp.zeros((), jnp.float32))
+
+    def arranged(self, kept: Array) -> tuple[BudgetLoss, Array]:
+        """What these counts lose most on comes first; True where no loss is negative."""
+        masked, means = self.masked.arranged(kept, lambda means: (-means.loss,))
+        return dataclasses.replace(self, masked=masked), jnp.all(means.loss >= 0)
+
 
 @flax.struct.dataclass
 class Tolerance:
@@ -59,9 +81,35 @@ class Tolerance:
         return counts.kept_count(genome, jnp.asarray(self.masked.sizes, jnp.int32))
 
     def __call__(self, genome: Array) -> Score:
-        kept, sizes = self.kept(genome), jnp.asarray(self.masked.sizes, jnp.float32)
-        share = jnp.sum(kept.astype(jnp.float32)) / jnp.sum(sizes)
-        return Score(share, jnp.maximum(0.0, self.floor - self.masked(kept).metric))
+        kept = self.kept(genome)
+        return Score(self._share(kept), jnp.maximum(0.0, self.floor - self.masked(kept).metric))
+
+    @property
+    def chunk_count(self) -> int:
+        """N, the chunks of the calibration data."""
+        return self.masked.chunk_count
+
+    def prepare(self, kept: Array) -> Tree:
+        return self.masked.prepare(kept)
+
+    def part(self, params: Tree, index: Array) -> Sums:
+        return self.masked.part(params, index)
+
+    def bound(self, kept: Array, sums: Sums, done: Array) -> Score:
+        """The share is known beforehand; no example that is still to come adds more than 1 to the metric."""
+        counted = jnp.sum(self.masked.weights, axis=1)
+        left = jnp.sum(jnp.where(jnp.arange(len(counted)) < done, 0, counted))
+        most = (sums.metric + left) / self.masked.examples
+        return Score(self._share(kept), jnp.maximum(0.0, self.floor - most))
+
+    def arranged(self, kept: Array) -> tuple[Tolerance, Array]:
+        """What these counts get wrong comes first; True where no example's metric is above 1."""
+        masked, means = self.masked.arranged(kept, lambda means: (-means.loss, means.metric))
+        return dataclasses.replace(self, masked=masked), jnp.all(means.metric <= 1)
+
+    def _share(self, kept: Array) -> Array:
+        sizes = jnp.asarray(self.masked.sizes, jnp.float32)
+        return jnp.sum(kept.astype(jnp.float32)) / jnp.sum(sizes)
 
 
 def budget_loss(masked: MaskedLoss, budget: int, bounds: Bounds) -> BudgetLoss:

@@ -72,9 +72,12 @@ def scalar_score(returned: Any) -> Score:
     two.
     """
     value, violation = returned if isinstance(returned, Score) else (returned, 0.0)
-    value, violation = _scalar(value, "value"), _scalar(violation, "violation")
-    scored = jnp.isfinite(value) & jnp.isfinite(violation)
-    return Score(jnp.where(scored, value, jnp.inf), jnp.where(scored, violation, jnp.inf))
+    return or_worst(Score(_scalar(value, "value"), _scalar(violation, "violation")))
+
+
+def or_worst(score: Score) -> Score:
+    """+inf where either part is not finite."""
+    return jax.tree.map(lambda part: jnp.where(finite(score), part, jnp.inf), score)
 
 
 def _scalar(returned: Any, what: str) -> Array:
