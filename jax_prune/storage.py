@@ -107,6 +107,11 @@ def unflatten_paths(flat: dict[str, Any]) -> Tree:
     return tree
 
 
+def sorted_tree(tree: Tree) -> Tree:
+    """Nested dicts in the order in which JAX flattens them."""
+    return {name: sorted_tree(tree[name]) for name in sorted(tree)} if isinstance(tree, dict) else tree
+
+
 def _digest(arrays: dict[str, np.ndarray], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):

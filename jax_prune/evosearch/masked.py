@@ -12,10 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_prune import storage
 from jax_prune.errors import BadInput
+from jax_prune.evosearch import first_layer
+from jax_prune.evosearch.first_layer import FirstLayer
 from jax_prune.evosearch.racing import Sums
-from jax_prune.pruning import masks
-from jax_prune.types import Array, Batch, Group, Net, Tree
+from jax_prune.nets import hoisting
+from jax_prune.nets.hoisting import Hoisted
+from jax_prune.pruning import counts, masks
+from jax_prune.types import Array, Batch, Bounds, Group, Net, Tree
 
 ExampleFunction = Callable[[Any, Batch], Array]  # (outputs, batch) -> [B]
 
@@ -25,6 +30,13 @@ class Means(NamedTuple):
 
     loss: Array
     metric: Array
+
+
+class Candidate(NamedTuple):
+    """One candidate's masked parameters, and its counts int32 [G]."""
+
+    params: Tree
+    kept: Array
 
 
 @flax.struct.dataclass
@@ -39,6 +51,9 @@ class MaskedLoss:
     ranks: tuple[Array, ...]  # int32 [n_g] each, 0 the weakest
     chunks: Batch  # leaves [N, b, ...]
     weights: Array  # float32 [N, b]: 1, and 0 where the last chunk is filled up
+    values: tuple[Array, ...]  # [N, b, ...]: what the net makes of x before any parameter comes in
+    first_layer: FirstLayer | None
+    hoisted: Hoisted = flax.struct.field(pytree_node=False)
     groups: tuple[Group, ...] = flax.struct.field(pytree_node=False)
     loss: ExampleFunction = flax.struct.field(pytree_node=False)
     metric: ExampleFunction | None = flax.struct.field(pytree_node=False)
@@ -55,10 +70,10 @@ class MaskedLoss:
 
     def __call__(self, kept: Array) -> Means:
         """Means with the strongest ``kept`` int32 [G] entries of each group; metric 0 where there is none."""
-        params = self.prepare(kept)
+        candidate = self.prepare(kept)
 
         def add(sums: Sums, index: Array) -> tuple[Sums, None]:
-            return jax.tree.map(jnp.add, sums, self.part(params, index)), None
+            return jax.tree.map(jnp.add, sums, self.part(candidate, index)), None
 
         zero = jnp.zeros((), jnp.float32)
         sums, _ = jax.lax.scan(add, Sums(zero, zero), jnp.arange(self.chunk_count))
@@ -70,13 +85,14 @@ class MaskedLoss:
         """How many examples there are, float32."""
         return jnp.sum(self.weights)
 
-    def prepare(self, kept: Array) -> Tree:
-        """The masked parameters."""
-        return masks.apply(self.net.params, masks.from_kept(self.net.params, self.groups, self.ranks, kept))
+    def prepare(self, kept: Array) -> Candidate:
+        """What the evaluation of counts int32 [G] needs."""
+        flags = masks.from_kept(self.net.params, self.groups, self.ranks, kept)
+        return Candidate(masks.apply(self.net.params, flags), kept)
 
-    def part(self, params: Tree, index: Array) -> Sums:
+    def part(self, candidate: Candidate, index: Array) -> Sums:
         """Sums over the chunk ``index``."""
-        each, weights = self._each(params, index), _at(self.weights, index)
+        each, weights = self._each(candidate, index), _at(self.weights, index)
         return Sums(*(jnp.vdot(values, weights) for values in each))
 
     def arranged(self, kept: Array, first: Callable[[Means], tuple[Array, ...]]) -> tuple[MaskedLoss, Means]:
@@ -84,21 +100,48 @@ class MaskedLoss:
 
         What the last chunk is filled up with stays last, and reads 0.
         """
-        params = self.prepare(kept)
-        means = Means(*jax.lax.map(partial(self._each, params), jnp.arange(self.chunk_count)))
+        each = partial(self._each, self.prepare(kept))
+        means = Means(*jax.lax.map(each, jnp.arange(self.chunk_count)))
         flat, counted = Means(*(values.reshape(-1) for values in means)), self.weights.reshape(-1) > 0
         order = jnp.lexsort((*first(flat), ~counted))
 
         def sort(leaf: Array) -> Array:
             return leaf.reshape(-1, *leaf.shape[2:])[order].reshape(leaf.shape)
 
-        replaced = dataclasses.replace(self, chunks=jax.tree.map(sort, self.chunks))
-        return replaced, Means(*(jnp.where(counted, values, 0) for values in flat))
+        chunks, values = jax.tree.map(sort, (self.chunks, self.values))
+        layer = self.first_layer and self.first_layer.rearranged(values[self.first_layer.first.place])
+        sorted_ = dataclasses.replace(self, chunks=chunks, values=values, first_layer=layer)
+        return sorted_, Means(*(jnp.where(counted, values, 0) for values in flat))
 
-    def _each(self, params: Tree, index: Array) -> Means:
+    def cached(self, bounds: Bounds, memory: int = 2**30) -> MaskedLoss:
+        """The same with the first layer's products kept at counts that the bounds of the ratios [G] allow.
+
+        Within ``memory`` bytes; unchanged where the first layer is not dense or not pruned entry by entry, or memory
+        does not do for one count. The last bits of a loss change. See ``first_layer``: it pays on CPU.
+        """
+        first = hoisting.first_product(self.hoisted, self.net.params)
+        group = None if first is None else first_layer.group_of(self.groups, first)
+        if first is None or group is None:
+            return self
+        inputs = self.values[first.place]
+        width = storage.flatten_paths(self.net.params)[first.path].shape[1]
+        anchors = min(memory // first_layer.product_bytes(inputs, width) - 1, first_layer.ANCHORS)
+        if anchors < 1:
+            return self
+        lower, upper = (np.asarray(side, np.float32)[group] for side in bounds)
+        least, most = (int(counts.kept_count(ratio, self.sizes[group])) for ratio in (upper, lower))
+        chosen = first_layer.counts_kept(least, most, anchors)
+        layer = first_layer.build(self.net.params, self.groups[group], group, self.ranks[group], first, inputs, chosen)
+        return dataclasses.replace(self, first_layer=layer)
+
+    def _each(self, candidate: Candidate, index: Array) -> Means:
         """Of every example of a chunk: [b]."""
-        batch = jax.tree.map(lambda leaf: _at(leaf, index), self.chunks)
-        outputs, _ = self.net.apply(params, self.net.state, batch.x, train=False, key=None)
+        batch, values = jax.tree.map(lambda leaf: _at(leaf, index), (self.chunks, self.values))
+        params, state = candidate.params, self.net.state
+        if self.first_layer is None:
+            outputs, _ = self.hoisted.apply(params, state, values, train=False, key=None)
+        else:
+            outputs = self.first_layer(params, state, values, candidate.kept, index)
         loss = self.loss(outputs, batch).astype(jnp.float32)
         return Means(loss, self.metric(outputs, batch).astype(jnp.float32) if self.metric else jnp.zeros_like(loss))
 
@@ -130,7 +173,14 @@ def masked_loss(
     chunks = jax.tree.map(lambda leaf: _cut(leaf, count, width), batch)
     ranks = tuple(jnp.asarray(rank) for rank in ranks)
     cut_weights = jnp.asarray(weights.reshape(count, width))
-    return MaskedLoss(net, ranks, chunks, cut_weights, tuple(groups), loss, metric)
+    hoisted = hoisting.hoist(net, jax.tree.map(lambda leaf: leaf[0], chunks.x))
+    values = _prefixed(hoisted, chunks.x)
+    return MaskedLoss(net, ranks, chunks, cut_weights, values, None, hoisted, tuple(groups), loss, metric)
+
+
+@partial(jax.jit, static_argnums=0)
+def _prefixed(hoisted: Hoisted, x: Tree) -> tuple[Array, ...]:
+    return jax.lax.map(hoisted.prefix, x)
 
 
 def _cut(leaf: Any, count: int, width: int) -> Array:

@@ -12,11 +12,11 @@ import numpy as np
 
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.evolution import checked
-from jax_prune.evosearch.masked import MaskedLoss
+from jax_prune.evosearch.masked import Candidate, MaskedLoss
 from jax_prune.evosearch.racing import Sums
 from jax_prune.evosearch.score import Score
 from jax_prune.pruning import counts
-from jax_prune.types import Array, Bounds, Tree
+from jax_prune.types import Array, Bounds
 
 ROUNDING = 1e-6  # a float32 mean may miss the share it stands for by this much
 
@@ -50,11 +50,11 @@ class BudgetLoss:
         """N, the chunks of the calibration data."""
         return self.masked.chunk_count
 
-    def prepare(self, kept: Array) -> Tree:
+    def prepare(self, kept: Array) -> Candidate:
         return self.masked.prepare(kept)
 
-    def part(self, params: Tree, index: Array) -> Sums:
-        return self.masked.part(params, index)
+    def part(self, candidate: Candidate, index: Array) -> Sums:
+        return self.masked.part(candidate, index)
 
     def bound(self, kept: Array, sums: Sums, done: Array) -> Score:
         """The loss so far, spread over all examples: losses are not negative."""
@@ -89,11 +89,11 @@ class Tolerance:
         """N, the chunks of the calibration data."""
         return self.masked.chunk_count
 
-    def prepare(self, kept: Array) -> Tree:
+    def prepare(self, kept: Array) -> Candidate:
         return self.masked.prepare(kept)
 
-    def part(self, params: Tree, index: Array) -> Sums:
-        return self.masked.part(params, index)
+    def part(self, candidate: Candidate, index: Array) -> Sums:
+        return self.masked.part(candidate, index)
 
     def bound(self, kept: Array, sums: Sums, done: Array) -> Score:
         """The share is known beforehand; no example that is still to come adds more than 1 to the metric."""

@@ -67,7 +67,7 @@ def macs(net: Net, example: Any) -> dict[str, int]:
         return net.apply(params, state, x, train=False, key=None)[0]
 
     jaxpr = jax.make_jaxpr(forward)(net.params, net.state, example)
-    paths = [path for path in storage.flatten_paths(_sorted(net.params)) if not path.endswith("/")]
+    paths = [path for path in storage.flatten_paths(storage.sorted_tree(net.params)) if not path.endswith("/")]
     origins = [*paths, *[None] * (len(jaxpr.jaxpr.invars) - len(paths))]
     totals: dict[str, int] = {}
     _count(jaxpr.jaxpr, origins, 1, totals)
@@ -200,8 +200,3 @@ def _body(equation: Any) -> Any:
 
 def _same_shape(equation: Any) -> bool:
     return len({atom.aval.shape for atom in equation.invars if not isinstance(atom, Literal) and atom.aval.shape}) == 1
-
-
-def _sorted(tree: Tree) -> Tree:
-    """In the order in which JAX flattens dicts."""
-    return {name: _sorted(tree[name]) for name in sorted(tree)} if isinstance(tree, dict) else tree
