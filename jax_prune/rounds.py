@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -90,7 +91,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     fitness, box = _fitness(question, plan)
     # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
     start = np.asarray(box.lower)[None] if question.budget is None else None
-    found, arrays = {}, {}
+    found, arrays, work = {}, {}, {}
     for name in names:
         algorithm = config.algorithm if name == "de" else name
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
@@ -98,6 +99,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
             result = evosearch.search(key, settings, box, fitness, start=start, progress=advance)
         found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
         arrays[name] = evosearch.history.seen(result.info, fitness)
+        work[name] = float(result.info.work.mean())
     budget = int(found["de"].sum()) if question.budget is None else question.budget
     found |= baselines.unsearched(question, budget, STATIC if plan.baselines else (plan.allocation,))
     # a tolerance lets each search find a budget of its own: only those of one budget are compared
@@ -106,6 +108,7 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     kept = found[plan.allocation]
     facts = {
         "losses": losses,
+        "work": work,
         "budget": budget,
         "at_once": int(width),
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
@@ -171,11 +174,21 @@ def _searches(question: Question, plan: Plan) -> list[str]:
 
 def _fitness(question: Question, plan: Plan) -> tuple[Any, Bounds]:
     """The fitness that the search minimises, and the box of its genomes."""
+    masked, bounds = question.masked, question.bounds
+    if jax.default_backend() == "cpu":
+        masked = masked.cached(_affordable(bounds, masked.sizes, question.budget), plan.memory // 2)
     if question.budget is None:
         assert plan.tolerance is not None
-        return evosearch.tolerance(question.masked, question.reference, plan.tolerance), question.bounds
-    fitness = evosearch.budget_loss(question.masked, question.budget, question.bounds)
-    return fitness, evosearch.genome_box(question.masked.sizes, question.bounds)
+        return evosearch.tolerance(masked, question.reference, plan.tolerance), bounds
+    return evosearch.budget_loss(masked, question.budget, bounds), evosearch.genome_box(masked.sizes, bounds)
+
+
+def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bounds:
+    """The box without what one group alone would exceed the budget by."""
+    if budget is None:
+        return bounds
+    lower = np.maximum(np.asarray(bounds.lower), 1 - budget / np.asarray(sizes)).astype(np.float32)
+    return Bounds(np.minimum(lower, np.asarray(bounds.upper)), bounds.upper)
 
 
 def _probe(question: Question, plan: Plan) -> Stage:

@@ -85,7 +85,7 @@ class FirstLayer:
 
 
 def counts_kept(least: int, most: int, size: int) -> np.ndarray:
-    """0 and ``size`` counts int32 from ``least`` to ``most``, evenly spaced; their number never depends on the range."""
+    """0, and ``size`` counts int32 spaced evenly from ``least`` to ``most``: as many for every range."""
     return np.asarray([0, *np.linspace(least, most, size).astype(np.int64)], np.int32)
 
 

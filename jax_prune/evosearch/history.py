@@ -17,12 +17,13 @@ from jax_prune.errors import BadInput
 from jax_prune.evosearch.evolution import Info
 from jax_prune.types import Array
 
-COLUMNS = ("generation", "candidate", "accepted", "value", "violation")
+COLUMNS = ("generation", "candidate", "accepted", "value", "violation", "exact", "work")
 
 
 def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
-    """What a search saw, as arrays for a file: vectors [T, P, G]; value, violation and accepted [T, P].
+    """What a search saw, as arrays for a file: vectors [T, P, G]; value, violation, accepted, exact, work [T, P].
 
+    Where ``exact`` is False value and violation are the lower bounds at which a trial had lost (see ``racing``).
     With an ``objective`` whose ``kept`` says what a genome [G] stands for (int [G]) also kept [T, P, G].
     """
     arrays = {
@@ -30,6 +31,8 @@ def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
         "value": np.asarray(info.score.value),
         "violation": np.asarray(info.score.violation),
         "accepted": np.asarray(info.accepted),
+        "exact": np.asarray(info.exact),
+        "work": np.asarray(info.work),
     }
     if objective is not None:
         arrays["kept"] = np.asarray(_kept(objective, jnp.asarray(info.vectors)))
@@ -50,7 +53,8 @@ def rows(arrays: Mapping[str, np.ndarray], names: Sequence[str], **leading: Any)
     for at in np.ndindex(generations, population):
         decoded = arrays["kept"][at] if "kept" in arrays else ()
         scored = (int(arrays["accepted"][at]), arrays["value"][at], arrays["violation"][at])
-        table.append([*leading.values(), *at, *scored, *arrays["vectors"][at], *decoded])
+        effort = (int(arrays["exact"][at]), arrays["work"][at])
+        table.append([*leading.values(), *at, *scored, *effort, *arrays["vectors"][at], *decoded])
     return table
 
 

@@ -115,7 +115,8 @@ class Search:
     """The search: ``history[r][e]`` is the best value after e + 1 evaluations of round r.
 
     ``evaluations`` is the number a round; ``random_history`` is random search at as many.
-    ``objective`` names the value: "loss" at a budget, "kept fraction" at a tolerance.
+    ``objective`` names the value: "loss" at a budget, "kept fraction" at a tolerance. ``work[r]`` is the share of full
+    evaluation that round r's search did: the rest was decided early, or seen before.
     """
 
     algorithm: str
@@ -125,6 +126,7 @@ class Search:
     objective: str = "loss"
     history: tuple[tuple[float | None, ...], ...] = ()
     random_history: tuple[tuple[float | None, ...], ...] = ()
+    work: tuple[float | None, ...] = ()
     sensitivity: Sensitivity | None = None
 
 

@@ -92,7 +92,9 @@ def _effort(report: Report) -> str:
     if search is None:
         return ""
     generations = f" over {search.generations} generations" if search.generations else ""
-    return f" {search.evaluations:,} evaluations a round, population {search.population}{generations}."
+    known = [share for share in search.work if share is not None]
+    saved = f" Early decisions saved {wording.share(len(known) - sum(known), len(known))} of the work." if known else ""
+    return f" {search.evaluations:,} evaluations a round, population {search.population}{generations}.{saved}"
 
 
 def baseline_table(report: Report) -> Html:

@@ -157,6 +157,7 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
         objective="loss" if config.tolerance is None else "kept fraction",
         history=tuple(_best_so_far(entry.search, "de") for entry in compressed.rounds),
         random_history=tuple(_best_so_far(entry.search, "random") for entry in compressed.rounds),
+        work=tuple(entry.search.facts.get("work", {}).get("de") for entry in compressed.rounds),
         sensitivity=reporting.Sensitivity(
             ratios=tuple(map(float, last.arrays["ratios"])),
             loss=tuple(tuple(map(float, row)) for row in last.arrays["loss"]),

@@ -28,7 +28,7 @@ def test_means_are_those_of_the_oracle_at_every_count(problem, loss, metric, ora
 
 def test_where_the_kept_products_lie_does_not_matter(problem, loss):
     plain = evosearch.masked_loss(*problem, loss, chunk=30)
-    one = 2 * 4 * 70 * 12  # bytes of the products of one count, twice
+    one = 2 * 4 * 72 * 12  # bytes of the products of one count, twice
     several = [plain.cached(ALL, memory) for memory in (2 * one, 4 * one, 2**30)]
     assert [len(masked.first_layer.counts) for masked in several] == [2, 4, 65]
     for first in (0, 5, 33, 84):

@@ -93,7 +93,8 @@ def test_every_candidate_is_in_the_history(finished):
     folder, _, _ = finished
     lines = (folder / "search_history.csv").read_text().splitlines()
     assert lines[0] == (
-        "allocation,round,search,generation,candidate,accepted,value,violation,ip1,ip2,ip3,kept/ip1,kept/ip2,kept/ip3"
+        "allocation,round,search,generation,candidate,accepted,value,violation,exact,work,"
+        "ip1,ip2,ip3,kept/ip1,kept/ip2,kept/ip3"
     )
     assert len(lines) == 1 + 2 * 2 * 18  # the rival of this run, LAMP, searches nothing
     report = json.loads((folder / "report.json").read_text())
