@@ -36,6 +36,7 @@ BASE = [
     "optax>=0.2.4",
     "rich>=13.0",
     "safetensors>=0.4.3",
+    "scipy>=1.13",
     "tensorflow-datasets>=4.9.10",
     "zstandard>=0.22",
 ]
@@ -46,7 +47,7 @@ EXTRAS = {
     "deploy": [],
     "report": ["matplotlib>=3.9", "plotly>=5.22"],
     # Oracles: torch and scikit-learn are used where they are installed and skipped where not.
-    "test": ["hypothesis>=6.100", "mypy>=1.11", "pytest>=8.2", "ruff>=0.6", "scipy>=1.13"],
+    "test": ["hypothesis>=6.100", "mypy>=1.11", "pytest>=8.2", "ruff>=0.6"],
     "bench": ["pymoo>=0.6.1", "scikit-learn>=1.5", "torch>=2.4"],
 }
 

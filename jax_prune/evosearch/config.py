@@ -23,8 +23,9 @@ class Config:
     leave the box, reflect, clip or resample. ``at_once`` candidates are evaluated together (``probe.at_once`` finds
     a good number): 1 is a loop, ``population`` or more one vmap. ``chunk``: the most generations between two
     looks of the host, for progress and Ctrl-C. ``race``: exact, a trial that has lost for certain is not evaluated to
-    its end, which needs a ``racing.Summed`` fitness and leaves all populations as they are; or none. Raises
-    BadInput for settings out of range.
+    its end, which needs a ``racing.Summed`` fitness and leaves all populations as they are; paired, nor is one that is
+    worse than its parent with ``confidence`` (see ``duel``; a mean loss alone); or none. Raises BadInput for settings
+    out of range.
     """
 
     algorithm: str = "rand1bin"
@@ -36,6 +37,7 @@ class Config:
     at_once: int = 1
     chunk: int = 4
     race: str = "exact"
+    confidence: float = 0.99
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -46,6 +48,8 @@ class Config:
             raise BadInput(f"unknown repair '{self.repair}': known are {', '.join(REPAIRS)}")
         if self.race not in RACES:
             raise BadInput(f"unknown race '{self.race}': known are {', '.join(RACES)}")
+        if not 0.5 <= self.confidence < 1:
+            raise BadInput(f"confidence is {self.confidence}: give 0.5 to below 1")
         if self.population < 4:
             raise BadInput(f"population is {self.population}: a trial needs three partners, give at least 4")
         if self.generations < 0:

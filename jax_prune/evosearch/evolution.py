@@ -22,6 +22,7 @@ from jax_prune.errors import BadInput
 from jax_prune.evosearch import seen
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
+from jax_prune.evosearch.duel import Duel, quantiles
 from jax_prune.evosearch.evaluation import Fitness, as_pytree
 from jax_prune.evosearch.proposal import Outcome
 from jax_prune.evosearch.racing import Summed, race
@@ -30,6 +31,7 @@ from jax_prune.evosearch.seen import Seen
 from jax_prune.evosearch.vectors import inside, latin_hypercube
 from jax_prune.types import Array, Bounds
 
+SHUFFLE = 2  # folded into the initial key for the order of examples in paired races
 LEARN = 1  # folded into a generation's key for what the algorithm does after its trials were scored
 
 
@@ -43,6 +45,7 @@ class State(NamedTuple):
     generation: Array
     memory: Any  # what the algorithm has learnt: a pytree of arrays
     seen: Seen  # what has been evaluated to its end
+    losses: Array  # of the population's chunks [P, N] in a duel, else [P, 0]
 
 
 class Info(NamedTuple):
@@ -80,7 +83,9 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
     best_score = jax.tree.map(lambda leaf: leaf[0], score)
     memory = ALGORITHMS[config.algorithm].start(config, population.shape[1])
     remembered = seen.empty(config.evaluations if config.race == "exact" else 0)
-    return State(population, score, population[0], best_score, jnp.zeros((), jnp.int32), memory, remembered)
+    no_losses = jnp.zeros((config.population, 0), jnp.float32)
+    start_of = jnp.zeros((), jnp.int32)
+    return State(population, score, population[0], best_score, start_of, memory, remembered, no_losses)
 
 
 def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
@@ -92,7 +97,7 @@ def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitn
     algorithm, first = ALGORITHMS[config.algorithm], state.generation == 0
     trials = algorithm.propose(key, state.population, state.score, state.memory, config, bounds)
     vectors = jnp.where(first, state.population, trials.vectors)
-    score, exact, work, remembered = _evaluated(state, vectors, config, fitness)
+    score, exact, work, remembered, losses = _evaluated(state, vectors, config, fitness)
     accepted = better(score, state.score) & finite(score)
     population = jnp.where(accepted[:, None], vectors, state.population)
     kept = _where(accepted, score, state.score)
@@ -101,7 +106,7 @@ def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitn
     learnt = algorithm.learn(jax.random.fold_in(key, LEARN), state.memory, outcome)
     memory = jax.tree.map(lambda old, new: jnp.where(first, old, new), state.memory, learnt)
     return (
-        State(population, kept, best, best_score, state.generation + 1, memory, remembered),
+        State(population, kept, best, best_score, state.generation + 1, memory, remembered, losses),
         Info(vectors, score, accepted, best_score, exact, work),
     )
 
@@ -128,13 +133,15 @@ def search(
     init_key, step_key = jax.random.split(key)
     state = init(init_key, config, bounds, start)
     box, fitness = checked(bounds), as_pytree(fitness)
+    if config.race == "paired" and isinstance(fitness, Summed):
+        state, fitness = _paired(init_key, state, fitness)
     length = 1 if isinstance(fitness, Summed) else _chunk(config)
     infos = []
     for first in range(0, config.generations + 1, length):
         state, info = _generations(step_key, state, config, length, box, fitness)
         infos.append(jax.device_get(info))
         _check_scored(infos[-1], first)
-        if first == 0 and isinstance(fitness, Summed):
+        if first == 0 and isinstance(fitness, Summed) and config.race != "paired":
             state, fitness = _arranged(state, config, fitness)
         if progress is not None:
             progress(length, _text(infos[-1]))
@@ -175,18 +182,40 @@ def compilations() -> int:
     return int(_generations._cache_size())  # type: ignore[attr-defined]
 
 
-def _evaluated(state: State, vectors: Array, config: Config, fitness: Fitness) -> tuple[Score, Array, Array, Seen]:
-    """Scores [P], whether they are exact [P], the work they took [P], and what is remembered of them."""
+def _evaluated(
+    state: State, vectors: Array, config: Config, fitness: Fitness
+) -> tuple[Score, Array, Array, Seen, Array]:
+    """Scores [P], whether they are exact [P], the work they took [P], what is remembered, the survivors' losses."""
     everyone = jnp.ones(len(vectors), bool)
-    if config.race != "exact" or not isinstance(fitness, Summed):
-        score, work = race(fitness, vectors, worst(len(vectors)), everyone, config.at_once)
-        return score, everyone, work, state.seen
+    if config.race == "none" or not isinstance(fitness, Summed):
+        score, work, _ = race(fitness, vectors, worst(len(vectors)), everyone, config.at_once)
+        return score, everyone, work, state.seen, state.losses
+    if config.race == "paired":
+        duel = Duel(state.losses, jnp.asarray(quantiles(fitness.chunk_count, config.confidence)))
+        score, work, losses = race(fitness, vectors, state.score, everyone, config.at_once, duel)
+        exact = work == 1
+        accepted = exact & better(score, state.score)
+        return score, exact, work, state.seen, jnp.where(accepted[:, None], losses, state.losses)
     lanes = jnp.arange(len(vectors)) % min(config.at_once, len(vectors))  # those of a body may round differently
     marks = seen.marks(jnp.column_stack([jax.vmap(fitness.kept)(vectors), lanes]))
     remembered, known = seen.look_up(state.seen, marks)
-    score, work = race(fitness, vectors, state.score, ~known, config.at_once)
+    score, work, _ = race(fitness, vectors, state.score, ~known, config.at_once)
     exact = known | (work == 1)
-    return _where(known, remembered, score), exact, work, seen.insert(state.seen, marks, score, exact & ~known)
+    memory = seen.insert(state.seen, marks, score, exact & ~known)
+    return _where(known, remembered, score), exact, work, memory, state.losses
+
+
+def _paired(key: Array, state: State, fitness: Summed) -> tuple[State, Summed]:
+    """Chunks of random examples, and room for the losses of the population's. Raises BadInput for another question."""
+    if not fitness.is_mean:
+        raise BadInput("paired races compare mean losses, and this fitness is more than one: search with race='exact'")
+    losses = jnp.zeros((len(state.population), fitness.chunk_count), jnp.float32)
+    return state._replace(losses=losses), _shuffle(jax.random.fold_in(key, SHUFFLE), fitness)
+
+
+@jax.jit
+def _shuffle(key: Array, fitness: Summed) -> Summed:
+    return fitness.shuffled(key)
 
 
 def _arranged(state: State, config: Config, fitness: Summed) -> tuple[State, Summed]:

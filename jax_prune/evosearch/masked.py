@@ -103,15 +103,22 @@ class MaskedLoss:
         each = partial(self._each, self.prepare(kept))
         means = Means(*jax.lax.map(each, jnp.arange(self.chunk_count)))
         flat, counted = Means(*(values.reshape(-1) for values in means)), self.weights.reshape(-1) > 0
-        order = jnp.lexsort((*first(flat), ~counted))
+        return self._ordered(first(flat)), Means(*(jnp.where(counted, values, 0) for values in flat))
+
+    def shuffled(self, key: Array) -> MaskedLoss:
+        """The same with examples in random order."""
+        return self._ordered((jax.random.uniform(key, (self.weights.size,)),))
+
+    def _ordered(self, keys: tuple[Array, ...]) -> MaskedLoss:
+        """Examples sorted by keys [B] as of lexsort; what the last chunk is filled up with stays last."""
+        order = jnp.lexsort((*keys, self.weights.reshape(-1) == 0))
 
         def sort(leaf: Array) -> Array:
             return leaf.reshape(-1, *leaf.shape[2:])[order].reshape(leaf.shape)
 
         chunks, values = jax.tree.map(sort, (self.chunks, self.values))
         layer = self.first_layer and self.first_layer.rearranged(values[self.first_layer.first.place])
-        sorted_ = dataclasses.replace(self, chunks=chunks, values=values, first_layer=layer)
-        return sorted_, Means(*(jnp.where(counted, values, 0) for values in flat))
+        return dataclasses.replace(self, chunks=chunks, values=values, first_layer=layer)
 
     def cached(self, bounds: Bounds, memory: int = 2**30) -> MaskedLoss:
         """The same with the first layer's products kept at counts that the bounds of the ratios [G] allow.

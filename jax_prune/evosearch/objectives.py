@@ -65,6 +65,12 @@ class BudgetLoss:
         masked, means = self.masked.arranged(kept, lambda means: (-means.loss,))
         return dataclasses.replace(self, masked=masked), jnp.all(means.loss >= 0)
 
+    def shuffled(self, key: Array) -> BudgetLoss:
+        """With the examples in random order."""
+        return dataclasses.replace(self, masked=self.masked.shuffled(key))
+
+    is_mean = True
+
 
 @flax.struct.dataclass
 class Tolerance:
@@ -106,6 +112,12 @@ class Tolerance:
         """What these counts get wrong comes first; True where no example's metric is above 1."""
         masked, means = self.masked.arranged(kept, lambda means: (-means.loss, means.metric))
         return dataclasses.replace(self, masked=masked), jnp.all(means.metric <= 1)
+
+    def shuffled(self, key: Array) -> Tolerance:
+        """With the examples in random order."""
+        return dataclasses.replace(self, masked=self.masked.shuffled(key))
+
+    is_mean = False
 
     def _share(self, kept: Array) -> Array:
         sizes = jnp.asarray(self.masked.sizes, jnp.float32)

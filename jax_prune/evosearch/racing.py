@@ -1,9 +1,11 @@
-"""Early decisions that change nothing: a trial that cannot win any more is not evaluated to its end.
+"""Early decisions: a trial that cannot win any more, or hardly, is not evaluated to its end.
 
-Where losses are never negative their running sum only grows, so a trial has lost for certain once the sum so far
-is above its parent's total; where a part of the score is known beforehand it may have lost before it began. Races
-over chunks of examples decide by confidence (Maron and Moore 1994); here nothing is left to chance, and the
+Exact: where losses are never negative their running sum only grows, so a trial has lost for certain once the sum so
+far is above its parent's total; where a part of the score is known beforehand it may have lost before it began. The
 populations are those of full evaluation.
+
+Paired: a race by confidence (Maron and Moore 1994) between a trial and its parent on the same chunks of examples,
+see ``duel``. A trial that is better may be lost, with a stated probability.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from jax_prune.evosearch.duel import Duel, given_up, predicted
 from jax_prune.evosearch.evaluation import Fitness, guarded, scored, some
-from jax_prune.evosearch.score import Score, better, or_worst, worst
+from jax_prune.evosearch.score import Score, better, finite, or_worst, worst
 from jax_prune.types import Array
 
-RACES = ("exact", "none")
+RACES = ("exact", "paired", "none")
 SLACK = 1e-6  # a loop and what follows it may round the same expression differently: ties are not decided early
 
 
@@ -37,8 +40,12 @@ class Summed(Protocol):
     ``bound(kept, sums, done)`` is the best score that may still come out once the first ``done`` chunks are
     added to ``sums``, and the score itself once all are; it never gets better from chunk to chunk.
     ``arranged(kept)`` is the same fitness with those examples first that decide soonest, judged by these counts, and
-    whether they show that bounds hold (bool).
+    whether they show that bounds hold (bool). ``shuffled(key)`` has them in random order. ``is_mean``: the value is the
+    sum of losses over a constant, and nothing is violated, so that a duel over losses decides.
     """
+
+    @property
+    def is_mean(self) -> bool: ...
 
     @property
     def chunk_count(self) -> int: ...
@@ -53,72 +60,94 @@ class Summed(Protocol):
 
     def arranged(self, kept: Array) -> tuple[Summed, Array]: ...
 
+    def shuffled(self, key: Array) -> Summed: ...
+
 
 class Evaluated(NamedTuple):
     """Scores [P]: a lower bound where a candidate was decided early, +inf where it was not asked or not finite.
 
-    ``work`` float32 [P]: the share of a whole evaluation that was done.
+    ``work`` float32 [P]: the share of a whole evaluation that was done. ``losses`` [P, N] of every chunk in a duel.
     """
 
     score: Score
     work: Array
+    losses: Array
 
 
 class _Progress(NamedTuple):
-    """Of one candidate: the sums so far, and over how many chunks (int32)."""
+    """Of one candidate: the sums so far, over how many chunks (int32), and the losses of each [N] in a duel."""
 
     sums: Sums
     done: Array
+    losses: Array
 
 
-def race(fitness: Fitness, genomes: Array, bar: Score, asked: Array, at_once: int) -> Evaluated:
+def race(
+    fitness: Fitness, genomes: Array, bar: Score, asked: Array, at_once: int, duel: Duel | None = None
+) -> Evaluated:
     """Scores of those genomes [P, G] that are ``asked`` (bool [P]), each until it is certain to miss its bar [P].
 
-    A fitness that is not ``Summed`` is evaluated whole. ``at_once`` 1 runs a loop a candidate; more run rounds of
-    one chunk each, in bodies of that many candidates which are filled with survivors.
+    In a ``duel`` also until it is most likely to, and then its score is what is expected. A fitness that is not
+    ``Summed`` is evaluated whole. ``at_once`` 1 runs a loop a candidate; more run rounds of one chunk each, in bodies
+    of that many candidates which are filled with survivors.
     """
+    population = len(genomes)
     if not isinstance(fitness, Summed):
-        score = some(partial(scored, fitness), genomes, asked, at_once, worst(len(genomes)))
-        return Evaluated(score, asked.astype(jnp.float32))
+        score = some(partial(scored, fitness), genomes, asked, at_once, worst(population))
+        return Evaluated(score, asked.astype(jnp.float32), jnp.zeros((population, 0)))
     # behind the barrier raced and whole evaluation are one program, so that they agree to the last bit
     bar, asked = jax.lax.optimization_barrier((bar, asked))
     kept = jax.vmap(guarded(fitness.kept))(genomes)
-    run = _loops if at_once == 1 else partial(_rounds, width=min(at_once, len(genomes)))
-    progress = run(fitness, kept, bar, asked)
-    score = jax.vmap(fitness.bound)(kept, *progress)
-    score = jax.tree.map(partial(jnp.where, asked), or_worst(score), worst(len(genomes)))
-    return Evaluated(score, progress.done / fitness.chunk_count)
+    against = jnp.zeros((population, 0)) if duel is None else duel.losses
+    field = _Field(kept, bar, asked, against)
+    quantiles = None if duel is None else duel.quantiles
+    run = _loops if at_once == 1 else partial(_rounds, width=min(at_once, population))
+    progress = run(fitness, field, quantiles)
+    score = jax.vmap(fitness.bound)(kept, progress.sums, progress.done)
+    if duel is not None:
+        expected = jax.vmap(predicted)(progress.losses, against, progress.done)
+        sums = Sums(jnp.where(progress.done < fitness.chunk_count, expected, progress.sums.loss), progress.sums.metric)
+        score = jax.vmap(fitness.bound)(kept, sums, progress.done)
+    score = jax.tree.map(partial(jnp.where, asked), or_worst(score), worst(population))
+    return Evaluated(score, progress.done / fitness.chunk_count, progress.losses)
 
 
-def _loops(fitness: Summed, kept: Array, bar: Score, asked: Array) -> _Progress:
+class _Field(NamedTuple):
+    """Who runs, of one candidate or with leading axis [P]: counts [G], bar, whether asked, the parent's losses [N]."""
+
+    kept: Array
+    bar: Score
+    asked: Array
+    against: Array
+
+
+def _loops(fitness: Summed, field: _Field, quantiles: Array | None) -> _Progress:
     """One candidate after the other, each with a loop of its own."""
 
-    def run(candidate: tuple[Array, Score, Array]) -> _Progress:
-        kept, bar, asked = candidate
-        prepared = guarded(fitness.prepare)(kept)
+    def run(one: _Field) -> _Progress:
+        prepared = guarded(fitness.prepare)(one.kept)
 
         def open_still(progress: _Progress) -> Array:
-            return asked & _is_open(fitness, kept, bar, progress)
+            return one.asked & _is_open(fitness, quantiles, one, progress)
 
         def add(progress: _Progress) -> _Progress:
-            part = guarded(fitness.part)(prepared, progress.done)
-            return _Progress(jax.tree.map(jnp.add, progress.sums, part), progress.done + 1)
+            return _added(progress, guarded(fitness.part)(prepared, progress.done))
 
-        return jax.lax.while_loop(open_still, add, _start(()))
+        return jax.lax.while_loop(open_still, add, _start((), field.against.shape[1]))
 
-    return jax.lax.map(run, (kept, bar, asked))
+    return jax.lax.map(run, field)
 
 
-def _rounds(fitness: Summed, kept: Array, bar: Score, asked: Array, width: int) -> _Progress:
+def _rounds(fitness: Summed, field: _Field, quantiles: Array | None, width: int) -> _Progress:
     """A chunk for all who are still in the race, then the next one, in bodies of ``width`` as far as there are some.
 
     A candidate keeps its lane, the place modulo ``width``, since lanes of one body may round differently: a body
     takes the next survivor of each.
     """
-    population = len(kept)
+    population = len(field.asked)
     bodies = -(-population // width)
-    kept, bar, asked = jax.tree.map(lambda leaf: _padded(leaf, bodies * width), (kept, bar, asked))
-    is_open, lanes = jax.vmap(partial(_is_open, fitness)), jnp.arange(width)
+    field = jax.tree.map(lambda leaf: _padded(leaf, bodies * width), field)
+    is_open, lanes = jax.vmap(partial(_is_open, fitness, quantiles)), jnp.arange(width)
 
     def round_of(carry: tuple[_Progress, Array]) -> tuple[_Progress, Array]:
         progress, survivors = carry
@@ -126,18 +155,21 @@ def _rounds(fitness: Summed, kept: Array, bar: Score, asked: Array, width: int) 
         queues = survivors.reshape(bodies, width)
         order = jnp.argsort(~queues, axis=0)
 
-        def body(number: Array, sums: Sums) -> Sums:
+        def part_of(kept: Array) -> Sums:
+            return guarded(fitness.part)(guarded(fitness.prepare)(kept), index)
+
+        def body(number: Array, parts: Sums) -> Sums:
             chosen = order[number] * width + lanes
-            part = jax.vmap(lambda kept: guarded(fitness.part)(guarded(fitness.prepare)(kept), index))(kept[chosen])
-            return jax.tree.map(lambda total, new: total.at[chosen].set(new), sums, part)
+            part = jax.vmap(part_of)(field.kept[chosen])
+            return jax.tree.map(lambda all_, new: all_.at[chosen].set(new), parts, part)
 
         parts = jax.lax.fori_loop(0, queues.sum(axis=0).max(), body, progress.sums)
-        sums = jax.tree.map(lambda total, new: jnp.where(survivors, total + new, total), progress.sums, parts)
-        progress = _Progress(sums, progress.done + survivors)
-        return progress, survivors & is_open(kept, bar, progress)
+        added = jax.vmap(_added)(progress, parts)
+        progress = jax.tree.map(jax.vmap(jnp.where), _spread(survivors, progress), added, progress)
+        return progress, survivors & is_open(field, progress)
 
-    start = _start((bodies * width,))
-    end, _ = jax.lax.while_loop(lambda carry: carry[1].any(), round_of, (start, asked & is_open(kept, bar, start)))
+    start = _start((bodies * width,), field.against.shape[1])
+    end, _ = jax.lax.while_loop(lambda carry: carry[1].any(), round_of, (start, field.asked & is_open(field, start)))
     return jax.tree.map(lambda leaf: leaf[:population], end)
 
 
@@ -146,12 +178,31 @@ def _padded(leaf: Array, length: int) -> Array:
     return jnp.concatenate([leaf, jnp.zeros((length - len(leaf), *leaf.shape[1:]), leaf.dtype)])
 
 
-def _is_open(fitness: Summed, kept: Array, bar: Score, progress: _Progress) -> Array:
+def _spread(chosen: Array, progress: _Progress) -> Any:
+    """The same choice for every leaf."""
+    return jax.tree.map(lambda _: chosen, progress)
+
+
+def _added(progress: _Progress, part: Sums) -> _Progress:
+    losses = progress.losses
+    if losses.shape[0]:
+        losses = losses.at[progress.done].set(part.loss)
+    return _Progress(jax.tree.map(jnp.add, progress.sums, part), progress.done + 1, losses)
+
+
+def _is_open(fitness: Summed, quantiles: Array | None, one: _Field, progress: _Progress) -> Array:
     """Whether a candidate may still be at least as good as its bar, and has chunks left; NaN has lost."""
-    value, violation = fitness.bound(kept, *progress)
+    value, violation = fitness.bound(one.kept, progress.sums, progress.done)
     least = Score(value - SLACK * jnp.abs(value), jnp.maximum(0.0, violation - SLACK * (1 + violation)))
-    return (progress.done < fitness.chunk_count) & better(least, bar)
+    is_open = (progress.done < fitness.chunk_count) & better(least, one.bar)
+    if quantiles is None:
+        return is_open
+    # a parent that was never scored has nothing to compare with
+    compared = finite(one.bar)
+    return is_open & ~(compared & given_up(progress.losses, one.against, quantiles, progress.done))
 
 
-def _start(shape: tuple[int, ...]) -> _Progress:
-    return _Progress(Sums(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)), jnp.zeros(shape, jnp.int32))
+def _start(shape: tuple[int, ...], chunks: int) -> _Progress:
+    """Nothing added yet; losses are noted for ``chunks``: all or none."""
+    nothing = jnp.zeros(shape, jnp.float32)
+    return _Progress(Sums(nothing, nothing), jnp.zeros(shape, jnp.int32), jnp.zeros((*shape, chunks), jnp.float32))
