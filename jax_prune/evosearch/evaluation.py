@@ -33,9 +33,14 @@ def lift(function: Callable[[Tree], Tree], inputs: Tree, at_once: int) -> Tree:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:length], results)
 
 
-def evaluate(fitness: Fitness, genomes: Array, at_once: int) -> Score:
-    """Scores [P] of genomes [P, G]. Raises BadInput for a fitness that raises or returns no scalar."""
-    return lift(lambda genome: scalar_score(_call(fitness, genome)), genomes, at_once)
+def evaluate(
+    fitness: Fitness, genomes: Array, at_once: int, read: Callable[[Any], Tree] = scalar_score
+) -> Score | Tree:
+    """Scores [P] of genomes [P, G], or what ``read`` makes of one candidate's result, with leading axis P.
+
+    Raises BadInput for a fitness that raises or returns what cannot be read, by default no scalar.
+    """
+    return lift(lambda genome: read(_call(fitness, genome)), genomes, at_once)
 
 
 def as_pytree(fitness: Fitness) -> Fitness:

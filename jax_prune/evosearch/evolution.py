@@ -119,7 +119,7 @@ def search(
     init_key, step_key = jax.random.split(key)
     state = init(init_key, config, bounds, start)
     box, fitness = checked(bounds), as_pytree(fitness)
-    length = _chunk(config)
+    length = chunk_length(config)
     infos = []
     for first in range(0, config.generations + 1, length):
         state, info = _generations(step_key, state, config, length, box, fitness)
@@ -185,7 +185,7 @@ def _started(population: Array, start: np.ndarray, bounds: Bounds) -> Array:
     return population.at[: len(start)].set(inside(jnp.asarray(start), bounds))
 
 
-def _chunk(config: Config) -> int:
+def chunk_length(config: Config) -> int:
     """Generations between two looks: a divisor of their number, so that one program fits all chunks."""
     total = config.generations + 1
     return max(length for length in range(1, min(config.chunk, total) + 1) if total % length == 0)

@@ -72,19 +72,20 @@ def scalar_score(returned: Any) -> Score:
     two.
     """
     value, violation = returned if isinstance(returned, Score) else (returned, 0.0)
-    value, violation = _scalar(value, "value"), _scalar(violation, "violation")
+    value, violation = real(value, "value", 0, ADVICE), real(violation, "violation", 0, ADVICE)
     scored = jnp.isfinite(value) & jnp.isfinite(violation)
     return Score(jnp.where(scored, value, jnp.inf), jnp.where(scored, violation, jnp.inf))
 
 
-def _scalar(returned: Any, what: str) -> Array:
+def real(returned: Any, what: str, axes: int, advice: str) -> Array:
+    """What a fitness returned as ``what``, float32 with so many ``axes``. Raises BadInput for anything else."""
     leaves, kind = jax.tree.leaves(returned), type(returned).__name__
     if len(leaves) != 1 or leaves[0] is not returned:
-        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {ADVICE}")
+        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {advice}")
     try:
         array = jnp.asarray(returned)
     except TypeError as error:
-        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {ADVICE}") from error
-    if array.shape != () or not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
-        raise BadInput(f"fitness returned {array.dtype}{list(array.shape)} as {what} in generation 0: {ADVICE}")
+        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {advice}") from error
+    if array.ndim != axes or not array.size or not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
+        raise BadInput(f"fitness returned {array.dtype}{list(array.shape)} as {what} in generation 0: {advice}")
     return array.astype(jnp.float32)
