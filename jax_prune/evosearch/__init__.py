@@ -28,7 +28,7 @@ from jax_prune.evosearch.objectives import (
 )
 from jax_prune.evosearch.pareto import Points
 from jax_prune.evosearch.score import Score, better
-from jax_prune.evosearch.trade_off import TradeOff, kept_macs, kept_parameters, packed_bytes, trade_off
+from jax_prune.evosearch.trade_off import Cost, TradeOff, kept_macs, kept_parameters, packed_bytes, trade_off
 from jax_prune.types import Bounds
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Bounds",
     "BudgetLoss",
     "Config",
+    "Cost",
     "Fitness",
     "Front",
     "Info",
