@@ -32,7 +32,7 @@ def html(reports: Mapping[str, Report]) -> str:
     """A self-contained page: the same table and, with matplotlib, the overlay."""
     title = f"Comparison of {len(reports)} runs"
     pictures = [draw(reports) if drawing.available() else "" for draw in (overlay, trade_figures.fronts)]
-    rounds, fronts = map(markup.picture, pictures)
+    rounds, fronts = (markup.picture(svg, "picture wide") for svg in pictures)
     return markup.document(
         title,
         markup.Html(f"<header><h1>{title}</h1></header>"),

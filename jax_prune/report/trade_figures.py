@@ -11,22 +11,23 @@ from jax_prune.report import trades, wording
 from jax_prune.report.drawing import MUTED, SERIES, canvas, floats, legend, tip, value_scale
 from jax_prune.report.schema import Report, TradeOff, TradePoint
 
+DOT: dict[str, Any] = {"markersize": 5.5, "markeredgewidth": 0.5, "markeredgecolor": MUTED}  # seen on dark, too
+CHANCE = 0.95  # of the worst error: a point above it says hardly more than that everything was pruned
+
 
 def trade_off(report: Report) -> str:
     """Error over kept parameters, a dot a point in the colour of its MACs; empty where the run has no front."""
     found = report.trade_off
     if found is None or not found.points:
         return ""
-    colour = _colours(found.points)
+    colour = _colours(_useful(found))
     with canvas("trade-off", "error against kept parameters, coloured by multiply-accumulates") as (axes, render):
         dense = axes.axhline(_height(report, found.dense), color=MUTED, linestyle=":")
         _staircase(axes, report, found, MUTED)
         for point in found.points:
-            (dot,) = axes.plot(
-                point.params, _height(report, point), "o", color=colour(point), markersize=5.5, markeredgewidth=0
-            )
+            (dot,) = axes.plot(point.params, _height(report, point), "o", color=colour(point), **DOT)
             tip(dot, _words(report, point))
-        shown = _levels(found.points)
+        shown = _levels(_useful(found))
         handles = [_key(axes, colour(point)) for point in shown]
         _scales(axes, report, [found])
         legend(axes, [*handles, dense], [*(f"{wording.short(point.macs)} MACs" for point in shown), "dense net"])
@@ -77,7 +78,14 @@ def _colours(points: Sequence[TradePoint]) -> Any:
     logs = np.log([max(point.macs, 1) for point in points])
     least, span = logs.min(), max(np.ptp(logs), 1e-9)
     shade = matplotlib.colormaps["plasma"]
-    return lambda point: shade(0.1 + 0.75 * (np.log(max(point.macs, 1)) - least) / span)
+    return lambda point: shade(0.2 + 0.65 * np.clip((np.log(max(point.macs, 1)) - least) / span, 0, 1))
+
+
+def _useful(found: TradeOff) -> Sequence[TradePoint]:
+    """The points that err less than chance; all where these are too few to draw."""
+    worst = max(point.error for point in found.points)
+    useful = [point for point in found.points if point.error < CHANCE * worst]
+    return useful if len(useful) > 1 else found.points
 
 
 def _levels(points: Sequence[TradePoint]) -> list[TradePoint]:
@@ -87,17 +95,21 @@ def _levels(points: Sequence[TradePoint]) -> list[TradePoint]:
 
 
 def _key(axes: Any, colour: Any) -> Any:
-    return axes.plot([], [], "o", color=colour, markersize=5.5, markeredgewidth=0)[0]
+    return axes.plot([], [], "o", color=colour, **DOT)[0]
 
 
 def _scales(axes: Any, report: Report, found: Sequence[TradeOff]) -> None:
-    """Parameters in powers of ten; errors too, but linear below one calibration example where some have none."""
+    """Parameters in powers of ten; errors too, but linear below one calibration example where some have none.
+
+    The picture begins where points become useful.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, SymmetricalLogLocator
 
-    points = [point for entry in found for point in (*entry.points, entry.dense)]
+    points = [point for entry in found for point in (*_useful(entry), entry.dense)]
     params = [max(point.params, 1) for point in points]
     times = max(params) / min(params)
     axes.set_xscale("log")
+    axes.set_xlim(min(params) / times**0.04, max(params) * times**0.04)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if times > 1e3 else (1.0, 3.0) if times > 30 else (1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: wording.short(value)))

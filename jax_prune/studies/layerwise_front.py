@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prune import datasets, evosearch, learning, progress
+from jax_prune import baselines, datasets, evosearch, learning, progress
 from jax_prune import report as reporting
 from jax_prune.compress import calibration_sample
 from jax_prune.evosearch import MaskedLoss
@@ -18,11 +18,12 @@ from jax_prune.lesson import Lesson
 from jax_prune.plan import Plan, checked
 from jax_prune.pruning import costs, masks
 from jax_prune.pruning import groups as grouping
-from jax_prune.rounds import ask
+from jax_prune.rounds import Question, ask
 from jax_prune.stages import Stage, Stages, stage_key
 from jax_prune.types import Array, Net
 
 CAPACITY = 100  # points that a report shows
+FARTHEST = 64  # the most compression that the search starts from
 SCALE = (0.2, 0.5)  # F: beat (0.5, 1) by hypervolume on every problem that tests/evosearch/test_front.py has
 
 
@@ -54,7 +55,7 @@ def _find(key: Array, run_key: Array, generations: int, plan: Plan, dense: Net, 
     lesson = Lesson.of(dense, splits.train, splits.validation, plan, learning.cross_entropy, learning.correct)
     sample = calibration_sample(stage_key(run_key, "calibration"), splits.train, plan.calibration)
     question = ask(rank_key, dense, groups, sizes, sample, lesson, plan, None, 1.0)
-    masked, box = question.masked, question.bounds
+    masked = question.masked
     # packed bytes follow from what is kept of each leaf: as an objective they would hold back nothing but the search
     prices: list[evosearch.Cost] = [evosearch.kept_parameters(masked), evosearch.kept_macs(masked)]
     objectives = evosearch.trade_off(masked, prices, by_metric=True)
@@ -63,8 +64,9 @@ def _find(key: Array, run_key: Array, generations: int, plan: Plan, dense: Net, 
     )
     with progress.bar("trade-off", generations + 1) as advance:
         found = evosearch.front(
-            search_key, config, box, objectives, capacity=CAPACITY, start=np.asarray(box.lower)[None], progress=advance
-        )
+            search_key, config, question.bounds, objectives, capacity=CAPACITY,
+            start=_known(question, config.population // 2), progress=advance,
+        )  # fmt: skip
     kept = np.asarray(jax.vmap(objectives.kept)(jnp.asarray(found.vectors)), np.int64)
     every = jnp.asarray(sizes, jnp.int32)
     error = np.append(found.values[:, 0], 1 - float(masked(every).metric))
@@ -81,6 +83,16 @@ def _find(key: Array, run_key: Array, generations: int, plan: Plan, dense: Net, 
     }
     seen = {name: getattr(found.info, name) for name in ("vectors", "values", "violation")}
     return Stage({"front": {"vectors": found.vectors, "values": found.values, "kept": kept}, "seen": seen}, facts)
+
+
+def _known(question: Question, count: int) -> np.ndarray:
+    """Ratios [S, G] to start from: nothing pruned, then LAMP's and the scores' own at about ``count`` / 2 budgets."""
+    least, most = evosearch.objectives.kept_range(question.masked.sizes, question.bounds)
+    fewest = max(int(np.maximum(least, 1).sum()), int(most.sum()) // FARTHEST)
+    budgets = np.geomspace(most.sum(), fewest, 1 + count // 2)[1:].astype(np.int64)
+    found = [list(baselines.unsearched(question, int(budget), ("lamp", "score")).values()) for budget in budgets]
+    kept = np.concatenate([most[None], *found])
+    return 1 - kept / np.asarray(question.masked.sizes)
 
 
 def _points(masked: MaskedLoss, x: Any, kept: np.ndarray, error: np.ndarray) -> list[dict[str, Any]]:
