@@ -109,7 +109,8 @@ def _scales(axes: Any, report: Report, found: Sequence[TradeOff]) -> None:
     params = [max(point.params, 1) for point in points]
     times = max(params) / min(params)
     axes.set_xscale("log")
-    axes.set_xlim(min(params) / times**0.04, max(params) * times**0.04)
+    margin = max(times, 2) ** 0.04
+    axes.set_xlim(min(params) / margin, max(params) * margin)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if times > 1e3 else (1.0, 3.0) if times > 30 else (1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: wording.short(value)))

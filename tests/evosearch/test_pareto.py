@@ -167,8 +167,9 @@ def test_a_full_archive_keeps_its_extremes():
 
 @pytest.mark.parametrize("objectives", [2, 3])
 def test_ranks_and_crowding_are_pymoos(objectives):
-    sorting = pytest.importorskip("pymoo.util.nds.non_dominated_sorting")
-    metrics = pytest.importorskip("pymoo.operators.survival.rank_and_crowding.metrics")
+    from pymoo.operators.survival.rank_and_crowding import metrics
+    from pymoo.util.nds import non_dominated_sorting as sorting
+
     values = np.random.default_rng(objectives).normal(size=(60, objectives)).astype(np.float32)
     feasible = Points(np.zeros((60, 1), np.float32), values, np.zeros(60, np.float32))
     found = np.asarray(ranks(feasible, np.ones(60, bool)))

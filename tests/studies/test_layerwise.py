@@ -101,6 +101,8 @@ def test_the_trade_off_is_the_dense_nets(finished):
         assert point["params"] == sum(point["kept"]) and point["macs"] <= point["params"]
         assert point["bytes"] <= 4 * sum(sizes) and all(np.array(point["kept"]) <= sizes)
         assert not ((costs_of <= row).all(1) & (costs_of < row).any(1)).any()
+    tried = storage.load_arrays(folder / "trade_off.safetensors")[0]["seen/vectors"]
+    assert tried.shape == (3, 6, 3) and (tried[0, 0] == 0).all()  # the dense net itself is the first candidate
     assert found["dense"]["kept"] == sizes and found["dense"]["macs"] == 266_200
     dense = storage.load_arrays(folder / "dense.safetensors")[0]
     sample = calibration_sample(stage_key(jax.random.key(0), "calibration"), datasets.load("mnist").train, 200)
