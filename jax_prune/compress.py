@@ -23,7 +23,7 @@ from jax_prune.rounds import ask, find, sweep, tune
 from jax_prune.stages import Stage, Stages, stage_key
 from jax_prune.types import Array, Batch, Group, Masks, Net
 
-__all__ = ["Compressed", "Plan", "Round", "compress"]
+__all__ = ["Compressed", "Plan", "Round", "calibration_sample", "compress"]
 
 
 class Round(NamedTuple):
@@ -93,7 +93,7 @@ def compress(
     )
     net = net.replace(params=_on_device(net.params), state=_on_device(net.state))
     lesson = Lesson.of(teacher, train, validation, plan, loss, metric)
-    sample = _sample(stage_key(key, "calibration"), train, plan.calibration)
+    sample = calibration_sample(stage_key(key, "calibration"), train, plan.calibration)
     (reference,) = learning.evaluate(net, sample, metric)
     rounds: list[Round] = []
     for number, budget in enumerate(budgets(plan, groups), start=1):
@@ -147,7 +147,7 @@ def _arrays(data: Batch | Iterable[Batch], name: str) -> Batch:
     return datasets.check(data, name=name) if isinstance(data, Batch) else datasets.from_batches(data, name=name)
 
 
-def _sample(key: Array, train: Batch, count: int) -> Batch:
+def calibration_sample(key: Array, train: Batch, count: int) -> Batch:
     """``count`` training examples, drawn once, on which all candidates of a run are compared."""
     examples = jax.tree.leaves(train.x)[0].shape[0]
     chosen = np.sort(np.asarray(jax.random.permutation(key, examples))[: min(count, examples)])

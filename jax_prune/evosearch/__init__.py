@@ -6,7 +6,8 @@
     result = evosearch.search(jax.random.key(0), config, evosearch.Bounds(lower, upper), fitness)
     result.best, result.score.value, result.info.vectors
 
-``fitness(genome [G]) -> scalar`` judges one candidate, lower is better; the search evaluates many at once.
+``fitness(genome [G]) -> scalar`` judges one candidate, lower is better; the search evaluates many at once. With
+``objectives(genome [G]) -> [M]``, ``evosearch.front`` finds what no other vector beats in everything.
 """
 
 from jax_prune.evosearch import grid, history, probe, sensitivity
@@ -14,6 +15,7 @@ from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
 from jax_prune.evosearch.evolution import Info, Result, State, compilations, init, search, step
+from jax_prune.evosearch.front import Front, front
 from jax_prune.evosearch.masked import MaskedLoss, Means, masked_loss
 from jax_prune.evosearch.objectives import (
     BudgetLoss,
@@ -24,7 +26,9 @@ from jax_prune.evosearch.objectives import (
     reachable,
     tolerance,
 )
+from jax_prune.evosearch.pareto import Points
 from jax_prune.evosearch.score import Score, better
+from jax_prune.evosearch.trade_off import Cost, TradeOff, kept_macs, kept_parameters, packed_bytes, trade_off
 from jax_prune.types import Bounds
 
 __all__ = [
@@ -32,29 +36,38 @@ __all__ = [
     "Bounds",
     "BudgetLoss",
     "Config",
+    "Cost",
     "Fitness",
+    "Front",
     "Info",
     "MaskedLoss",
     "Means",
+    "Points",
     "Result",
     "Score",
     "State",
     "Tolerance",
+    "TradeOff",
     "better",
     "budget_loss",
     "compilations",
     "evaluate",
+    "front",
     "genome_box",
     "genome_of",
     "grid",
     "history",
     "init",
     "lift",
+    "kept_macs",
+    "kept_parameters",
     "masked_loss",
+    "packed_bytes",
     "probe",
     "reachable",
     "search",
     "sensitivity",
     "step",
     "tolerance",
+    "trade_off",
 ]

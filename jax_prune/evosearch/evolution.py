@@ -135,7 +135,7 @@ def search(
     box, fitness = checked(bounds), as_pytree(fitness)
     if config.race == "paired" and isinstance(fitness, Summed):
         state, fitness = _paired(init_key, state, fitness)
-    length = 1 if isinstance(fitness, Summed) else _chunk(config)
+    length = 1 if isinstance(fitness, Summed) else chunk_length(config)
     infos = []
     for first in range(0, config.generations + 1, length):
         state, info = _generations(step_key, state, config, length, box, fitness)
@@ -257,7 +257,7 @@ def _started(population: Array, start: np.ndarray, bounds: Bounds) -> Array:
     return population.at[: len(start)].set(inside(jnp.asarray(start), bounds))
 
 
-def _chunk(config: Config) -> int:
+def chunk_length(config: Config) -> int:
     """Generations between two looks: a divisor of their number, so that one program fits all chunks."""
     total = config.generations + 1
     return max(length for length in range(1, min(config.chunk, total) + 1) if total % length == 0)

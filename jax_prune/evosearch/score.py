@@ -72,7 +72,7 @@ def scalar_score(returned: Any) -> Score:
     two.
     """
     value, violation = returned if isinstance(returned, Score) else (returned, 0.0)
-    return or_worst(Score(_scalar(value, "value"), _scalar(violation, "violation")))
+    return or_worst(Score(real(value, "value", 0, ADVICE), real(violation, "violation", 0, ADVICE)))
 
 
 def or_worst(score: Score) -> Score:
@@ -80,14 +80,15 @@ def or_worst(score: Score) -> Score:
     return jax.tree.map(lambda part: jnp.where(finite(score), part, jnp.inf), score)
 
 
-def _scalar(returned: Any, what: str) -> Array:
+def real(returned: Any, what: str, axes: int, advice: str) -> Array:
+    """What a fitness returned as ``what``, float32 with so many ``axes``. Raises BadInput for anything else."""
     leaves, kind = jax.tree.leaves(returned), type(returned).__name__
     if len(leaves) != 1 or leaves[0] is not returned:
-        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {ADVICE}")
+        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {advice}")
     try:
         array = jnp.asarray(returned)
     except TypeError as error:
-        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {ADVICE}") from error
-    if array.shape != () or not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
-        raise BadInput(f"fitness returned {array.dtype}{list(array.shape)} as {what} in generation 0: {ADVICE}")
+        raise BadInput(f"fitness returned a {kind} as {what} in generation 0: {advice}") from error
+    if array.ndim != axes or not array.size or not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
+        raise BadInput(f"fitness returned {array.dtype}{list(array.shape)} as {what} in generation 0: {advice}")
     return array.astype(jnp.float32)

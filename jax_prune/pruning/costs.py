@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -79,9 +80,14 @@ def kept_macs(net: Net, masks: Masks, example: Any) -> int:
 
     What hardware that skips zeros would do; dense hardware does every product of ``macs``.
     """
-    leaves, flags = storage.flatten_paths(net.params), storage.flatten_paths(masks)
+    return kept_products(macs(net, example), net.params, masks)
+
+
+def kept_products(products: Mapping[str, int], params: Tree, masks: Masks) -> int:
+    """``kept_macs`` where the dense net's ``macs`` are known already: ``products`` by path."""
+    leaves, flags = storage.flatten_paths(params), storage.flatten_paths(masks)
     total = 0
-    for path, count in macs(net, example).items():
+    for path, count in products.items():
         if path == ACTIVATIONS:
             total += count
             continue
@@ -109,6 +115,13 @@ def packed_size(mask: np.ndarray) -> Packed:
     options |= {name: _delta_bytes(mask, bits) + values for name, bits in (("delta8", 8), ("delta4", 4))}
     name = min(options, key=lambda option: options[option])
     return Packed(name, options[name])
+
+
+def packed_bytes(params: Tree, masks: Masks) -> int:
+    """``packed_size`` of every leaf, in all."""
+    flags = storage.flatten_paths(masks)
+    leaves = {path: leaf for path, leaf in storage.flatten_paths(params).items() if not path.endswith("/")}
+    return sum(packed_size(np.broadcast_to(flags[path], np.shape(leaf))).bytes for path, leaf in leaves.items())
 
 
 def packed_bound(size: int, kept: Any) -> Any:

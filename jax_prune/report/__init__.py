@@ -23,6 +23,8 @@ from jax_prune.report.schema import (
     Search,
     Sensitivity,
     Side,
+    TradeOff,
+    TradePoint,
 )
 from jax_prune.report.text import show, summary
 
@@ -38,6 +40,8 @@ __all__ = [
     "Search",
     "Sensitivity",
     "Side",
+    "TradeOff",
+    "TradePoint",
     "compare",
     "show",
     "summary",

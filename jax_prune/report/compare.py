@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jax_prune.report import drawing, markup, wording
+from jax_prune.report import drawing, markup, trade_figures, wording
 from jax_prune.report import text as markdown_text
 from jax_prune.report.drawing import SERIES, canvas, floats, legend, value_scale
 from jax_prune.report.schema import Report
@@ -31,7 +31,8 @@ def markdown(reports: Mapping[str, Report]) -> str:
 def html(reports: Mapping[str, Report]) -> str:
     """A self-contained page: the same table and, with matplotlib, the overlay."""
     title = f"Comparison of {len(reports)} runs"
-    picture = markup.picture(overlay(reports)) if drawing.available() else ""
+    pictures = [draw(reports) if drawing.available() else "" for draw in (overlay, trade_figures.fronts)]
+    rounds, fronts = (markup.picture(svg, "picture wide") for svg in pictures)
     return markup.document(
         title,
         markup.Html(f"<header><h1>{title}</h1></header>"),
@@ -40,7 +41,13 @@ def html(reports: Mapping[str, Report]) -> str:
             "Error over compression",
             "Rounds on the validation split; a ring marks the test error at the "
             "end. Compression of the prunable parameters.",
-            picture,
+            rounds,
+        ),
+        markup.section(
+            "Trade-offs",
+            "Least error of each trained dense net at so many kept parameters, on its calibration data, "
+            "before any tuning. Rest on a dot for its counts.",
+            fronts,
         ),
     )
 

@@ -30,6 +30,7 @@ LIGHT = {
     "series-7": "#64748b",
 }
 STAND_IN = {name: f"#fe00{index:02x}" for index, name in enumerate(LIGHT)}
+TIP = "tip: "  # before a group id that is to become a tooltip
 INK, MUTED, LINE = (STAND_IN[name] for name in ("ink", "muted", "line"))
 SERIES = tuple(STAND_IN[f"series-{index}"] for index in range(8))
 
@@ -80,6 +81,11 @@ def canvas(name: str, label: str, width: float = 5.0, height: float = 3.1) -> It
         yield axes, lambda: _svg(figure, label)
 
 
+def tip(artist: Any, text: str) -> None:
+    """Shows ``text`` where the pointer rests on the artist."""
+    artist.set_gid(TIP + text)
+
+
 def _svg(figure: Any, label: str) -> str:
     from xml.sax.saxutils import quoteattr
 
@@ -88,6 +94,7 @@ def _svg(figure: Any, label: str) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(rf'<g id="{TIP}([^"]*)"[^>]*>', r"<g><title>\1</title>", text)
     text = re.sub(r'<g id="[^"]*"', "<g", text)  # group ids repeat from figure to figure, none is referred to
     text = re.sub(r"font: (?:\S+ )*?([\d.]+px) [^;\"]*", r"font-size: \1", text)
     for variable, colour in STAND_IN.items():

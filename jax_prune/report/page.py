@@ -33,6 +33,7 @@ def html(report: Report) -> str:
         _comparison(report),
         sections.layers(report),
         *(sections.pictures(report) if pictures else ()),
+        sections.trade_off(report),
         sections.baseline_table(report),
         sections.outcome_table(report),
         _setting(report),

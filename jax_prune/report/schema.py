@@ -131,6 +131,35 @@ class Search:
 
 
 @dataclass(frozen=True)
+class TradePoint:
+    """A masked network before any tuning: ``error`` on calibration data, exact counts, ``kept`` units [G].
+
+    ``bytes`` are those of the packed leaves before compression.
+    """
+
+    error: float
+    params: int
+    macs: int
+    bytes: int
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """What the ``dense`` network offers: no vector seen beats one of the ``points`` in error, parameters and MACs.
+
+    ``examples`` are those of the calibration data.
+    """
+
+    points: tuple[TradePoint, ...]
+    dense: TradePoint
+    examples: int
+    evaluations: int
+    population: int
+    generations: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One allocator carried through the whole pipeline with one seed (``--preset=compare``)."""
 
@@ -178,6 +207,7 @@ class Report:
     rounds: tuple[Round, ...] = ()
     history: tuple[Point, ...] = ()
     search: Search | None = None
+    trade_off: TradeOff | None = None
     baselines: Baselines = field(default_factory=Baselines)
     measure: str = "error"
     stand_in: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from jax_prune.report import figures, search_figures, wording
+from jax_prune.report import drawing, figures, search_figures, trade_figures, trades, wording
 from jax_prune.report.markup import Cell, Html, bar, keys, pair, picture, section, table
 from jax_prune.report.schema import Layer, Report
 
@@ -95,6 +95,27 @@ def _effort(report: Report) -> str:
     known = [share for share in search.work if share is not None]
     saved = f" Early decisions saved {wording.share(len(known) - sum(known), len(known))} of the work." if known else ""
     return f" {search.evaluations:,} evaluations a round, population {search.population}{generations}.{saved}"
+
+
+def trade_off(report: Report) -> Html:
+    """What the dense net offered before any tuning: the front as a picture, and some of it as a table."""
+    found = report.trade_off
+    if found is None:
+        return Html("")
+    return pair(
+        section(
+            "Trade-off",
+            f"The trained dense net, masked, on {found.examples:,} calibration examples; no tuning. No vector of "
+            f"{found.evaluations:,} beats one of these {len(found.points)} in error, parameters and MACs. The line: "
+            "least error at so many parameters. Rest on a dot for its layers.",
+            picture(trade_figures.trade_off(report) if drawing.available() else ""),
+        ),
+        section(
+            "Along the line",
+            "Bytes are those of the packed leaves, before compression.",
+            table(trades.HEAD, trades.rows(report)),
+        ),
+    )
 
 
 def baseline_table(report: Report) -> Html:

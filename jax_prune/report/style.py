@@ -46,6 +46,7 @@ section { padding: 18px 20px; margin-bottom: 14px; }
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)); }
 .picture { display: flex; justify-content: center; }
 .picture svg { width: 100%; max-width: 470px; }
+.wide svg { max-width: 720px; }
 .panels svg { width: 100%; }
 svg { height: auto; display: block; }
 svg text { font-family: inherit; }

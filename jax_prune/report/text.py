@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jax_prune.report import wording
+from jax_prune.report import trades, wording
 from jax_prune.report.schema import Report
 
 if TYPE_CHECKING:
@@ -27,7 +27,14 @@ def markdown(report: Report) -> str:
         escape(wording.start_line(report)),
     ]
     parts += [escape(note) for note in report.notes]
-    parts += [_comparison(report), _layers(report), _rounds(report), _losses(report), _outcomes(report)]
+    parts += [
+        _comparison(report),
+        _layers(report),
+        _rounds(report),
+        _losses(report),
+        _trade_off(report),
+        _outcomes(report),
+    ]
     return "\n\n".join([*(part for part in parts if part), _setting(report)]) + "\n"
 
 
@@ -134,6 +141,11 @@ def _losses(report: Report) -> str:
     ]
     head = ("round", *(wording.allocator(name) for name in losses))
     return _titled("Loss of each allocation at the same budget, before tuning", table(head, rows))
+
+
+def _trade_off(report: Report) -> str:
+    title = "Trade-off of the dense net before any tuning: least calibration error at so many parameters"
+    return _titled(title, table(trades.HEAD, trades.rows(report)))
 
 
 def _outcomes(report: Report) -> str:

@@ -67,6 +67,14 @@ def size(value: int | None) -> str:
     return f"{value:,} B"
 
 
+def short(value: float) -> str:
+    """A count as an axis shows it: 23k, 1.6M."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g}{unit}"
+    return f"{value:g}"
+
+
 def share(part: float, whole: float) -> str:
     """part / whole as a percentage with digits that suit it."""
     if not whole:

@@ -49,6 +49,7 @@ class Config:
     biases: bool = option(True, "prune biases together with their layer's weights")
     allocation: str = option("de", "who sets the ratios: de, random, uniform, erk, lamp, global (magnitude) or score")
     compare: str = option("", "comma-separated allocations to carry through the whole pipeline as well")
+    trade_off: int = option(0, "generations of a front of error, parameters and MACs over the dense net; 0: none")
 
     algorithm: str = option(
         "rand1bin", "evolution: rand1bin, best1bin, currenttobest1bin, currenttopbest1bin, jde or shade"
@@ -111,6 +112,7 @@ class Config:
         return dataclasses.replace(
             self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2, calibration=200,
             dense_steps=200, committee=min(self.committee, 2), round_steps=100, final_steps=100, compare="", at_once=1,
+            trade_off=min(self.trade_off, 2),
         )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from jax_prune.plan import SEARCHED
 from jax_prune.pruning import costs
 from jax_prune.report import wording
 from jax_prune.stages import Stage, Stages
+from jax_prune.studies import layerwise_front
 from jax_prune.studies.layerwise import Config
 from jax_prune.studies.layerwise_presets import presets_of
 from jax_prune.types import Net
@@ -39,6 +40,7 @@ def write(
     errors: dict[str, Any],
     stages: Stages,
     splits: datasets.Splits,
+    front: Stage | None = None,
 ) -> reporting.Report:
     """Writes model.jaxprune, search_history.csv, report.json, report.md and report.html into ``folder``."""
     example = jnp.asarray(splits.validation.x[:1])
@@ -47,7 +49,7 @@ def write(
         compressed.masks, {"seed": config.seed, "error": errors["pruned"]["test"]},
     )  # fmt: skip
     write_history(folder / HISTORY, {config.allocation: compressed, **rivals})
-    report = build(config, dense, compressed, errors, stages, example, size)
+    report = build(config, dense, compressed, errors, stages, example, size, front)
     reporting.write(report, folder)
     return report
 
@@ -60,6 +62,7 @@ def build(
     stages: Stages,
     example: Any,
     packed_bytes: int,
+    front: Stage | None = None,
 ) -> reporting.Report:
     """The report of a finished run, from its stages and errors (``studies.layerwise_run.measure``)."""
     counted = costs.parameters(compressed.net.params, compressed.masks)
@@ -102,6 +105,7 @@ def build(
         rounds=rounds,
         history=_training(config, compressed),
         search=_search(config, compressed),
+        trade_off=layerwise_front.section(front),
         baselines=reporting.Baselines.of(rounds, _outcomes(config, errors)),
         command=_command(config),
         config=dataclasses.asdict(config),

@@ -20,7 +20,7 @@ from jax_prune.plan import Plan, checked, tuning_steps
 from jax_prune.pruning.groups import Rule
 from jax_prune.report import Report
 from jax_prune.stages import Stage, Stages, locked, stage_key
-from jax_prune.studies import layerwise_report
+from jax_prune.studies import layerwise_front, layerwise_report
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Array, Batch, Net
 
@@ -45,6 +45,7 @@ def run(config: Config, workdir: str) -> Report:
         reference = trained(key, config, 0, splits, stages, "reference", config.all_dense_steps + tuning_steps(plan))
         compressed = compress(key, dense, splits.train, splits.validation, plan, teacher=teacher, stages=stages)
         alike = dataclasses.replace(plan, baselines=False, at_once=compressed.rounds[0].search.facts["at_once"])
+        front = layerwise_front.trade_off(key, config.trade_off, alike, dense, splits, stages)
         rivals = {
             name: compress(
                 key, dense, splits.train, splits.validation, dataclasses.replace(alike, allocation=name),
@@ -55,7 +56,7 @@ def run(config: Config, workdir: str) -> Report:
         candidates = {"dense": dense, "reference": reference, "pruned": compressed.net}
         candidates |= {f"allocation:{name}": rival.net for name, rival in rivals.items()}
         errors = stages("errors", partial(measure, candidates, splits, config.test)).facts
-        return layerwise_report.write(config, Path(workdir), dense, compressed, rivals, errors, stages, splits)
+        return layerwise_report.write(config, Path(workdir), dense, compressed, rivals, errors, stages, splits, front)
 
 
 def rivals_of(config: Config) -> list[str]:
@@ -102,7 +103,7 @@ def plan_of(config: Config) -> Plan:
 def _check_ranges(config: Config) -> None:
     """Raises BadInput for settings of the study itself that are out of range; ``compress`` checks the plan's."""
     least = {"committee": 1, "dense_steps": 1, "dense_rate": 0, "weight_decay": 0, "shift": 0, "taught_shift": 0}
-    for name, bound in {**least, "seed": 0}.items():
+    for name, bound in {**least, "seed": 0, "trade_off": 0}.items():
         if getattr(config, name) < bound:
             raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
     if not 0 <= config.taught_share <= 1:

@@ -19,6 +19,8 @@ from jax_prune.report import (
     Search,
     Sensitivity,
     Side,
+    TradeOff,
+    TradePoint,
 )
 
 SIZES = {"ip1": 784 * 300 + 300, "ip2": 300 * 100 + 100, "ip3": 100 * 10 + 10}
@@ -74,6 +76,18 @@ def make_history() -> tuple[Point, ...]:
     return (*dense, *tune, *reference)
 
 
+def make_trade_off() -> TradeOff:
+    """Points of which the later ones keep more and err less, but for every fifth, which has fewer MACs instead."""
+    points, sizes = [], np.array(list(SIZES.values()))
+    for index in range(25):
+        kept = np.maximum((sizes * 0.5 * 0.8 ** (24 - index)).astype(int), 1)
+        error = 0.9 * 0.75**index + (0.004 if index % 5 == 3 else 0.0)
+        params, macs = int(kept.sum()), int(kept.sum() * (0.6 if index % 5 == 3 else 0.99))
+        points.append(TradePoint(error, params, macs, 5 * params, tuple(kept.tolist())))
+    dense = TradePoint(0.001, 266_610, 266_200, 1_066_440, tuple(SIZES.values()))
+    return TradeOff(tuple(points), dense, examples=2000, evaluations=984, population=24, generations=40)
+
+
 def make_outcomes() -> tuple[Outcome, ...]:
     means = {
         "search": 0.0172,
@@ -114,6 +128,7 @@ def make_example() -> Report:
         rounds=rounds,
         history=make_history(),
         search=make_search(),
+        trade_off=make_trade_off(),
         baselines=Baselines.of(rounds, make_outcomes()),
         command="python -m jax_prune layerwise --workdir=runs/lenet300 --config.net=lenet300 --config.seed=0",
         config={"net": "lenet300", "compression": 42.0, "rounds": 6, "tolerance": None, "rules": ["ip3/.*"]},

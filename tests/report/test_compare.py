@@ -43,7 +43,7 @@ def test_files_are_written_with_the_overlay(folders, tmp_path):
     table, page = compare.write(folders, tmp_path)
     assert table.read_text() == compare.markdown(compare.load(folders))
     source = page.read_text()
-    assert source.count("<svg") == 1 and "a/run" in source and "http-equiv" in source
+    assert source.count("<svg") == 2 and "a/run" in source and "http-equiv" in source
 
 
 def test_runs_without_rounds_have_a_table_alone(bare):

@@ -14,7 +14,8 @@ from jax_prune.report import Baselines, Layer, Outcome, Point, drawing, figures,
 EVIL = "<script>alert(1)</script>\"'&$x$"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 BOXES = ("Error by round", "Validation over training", "Search", "Sensitivity", "Allocations at equal budget",
-         "Returned connections", "Loss by allocation", "Whole pipeline by allocator")  # fmt: skip
+         "Returned connections", "Loss by allocation", "Whole pipeline by allocator", "Trade-off",
+         "Along the line")  # fmt: skip
 
 
 class Tags(HTMLParser):
@@ -57,7 +58,7 @@ def test_every_box_is_there_and_every_tag_is_closed(source):
     parsed = Tags(source)
     assert set(BOXES) <= set(titles(source))
     assert not parsed.open and not parsed.wrong
-    assert parsed.tags.count("svg") == 6 + 6  # six single pictures and a convergence panel a round
+    assert parsed.tags.count("svg") == 7 + 6  # seven single pictures and a convergence panel a round
 
 
 def test_headline_shows_the_run(source):

@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from jax_prune import datasets
+from jax_prune import datasets, storage
+from jax_prune.compress import calibration_sample
 from jax_prune.deploy import packed
 from jax_prune.errors import BadInput
 from jax_prune.pruning import costs
 from jax_prune.pruning.groups import Rule
+from jax_prune.stages import stage_key
 from jax_prune.studies import layerwise, layerwise_report, layerwise_run
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Batch
@@ -36,7 +38,7 @@ def finished(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "load", watched)
-        report = layerwise.run(dataclasses.replace(Config.preset().smoke(), compare="lamp"), str(folder))
+        report = layerwise.run(dataclasses.replace(Config.preset().smoke(), compare="lamp", trade_off=2), str(folder))
     return folder, report, reads
 
 
@@ -55,7 +57,7 @@ def test_a_second_run_reads_nothing_and_says_the_same(finished, monkeypatch):
 
     load = datasets.load
     monkeypatch.setattr(datasets, "load", lambda name, **options: load(name, **options)._replace(test=forbidden))
-    config = dataclasses.replace(Config.preset().smoke(), compare="lamp")
+    config = dataclasses.replace(Config.preset().smoke(), compare="lamp", trade_off=2)
     written = {name: (folder / name).read_bytes() for name in ("model.jaxprune", "report.json", "search_history.csv")}
     again = layerwise.run(config, str(folder))
     for name, before in written.items():
@@ -87,6 +89,29 @@ def test_the_fixed_fields_are_there(finished):
     assert {outcome["allocator"] for outcome in written["baselines"]["outcomes"]} == {"search", "lamp"}
     assert set(written["rounds"][0]["baselines"]) == {"random", "uniform", "erk", "lamp", "global", "score"}
     assert "<svg" in (folder / "report.html").read_text() and (folder / "report.md").read_text()
+
+
+def test_the_trade_off_is_the_dense_nets(finished):
+    folder, report, _ = finished
+    found = json.loads((folder / "report.json").read_text())["trade_off"]
+    sizes = [layer.size for layer in report.layers]
+    assert (found["examples"], found["evaluations"]) == (200, 18) and len(found["points"]) >= 3
+    costs_of = np.array([[point[name] for name in ("error", "params", "macs")] for point in found["points"]])
+    for point, row in zip(found["points"], costs_of, strict=True):
+        assert point["params"] == sum(point["kept"]) and point["macs"] <= point["params"]
+        assert point["bytes"] <= 4 * sum(sizes) and all(np.array(point["kept"]) <= sizes)
+        assert not ((costs_of <= row).all(1) & (costs_of < row).any(1)).any()
+    tried = storage.load_arrays(folder / "trade_off.safetensors")[0]["seen/vectors"]
+    assert tried.shape == (3, 6, 3) and (tried[0, 0] == 0).all()  # the dense net itself is the first candidate
+    assert found["dense"]["kept"] == sizes and found["dense"]["macs"] == 266_200
+    dense = storage.load_arrays(folder / "dense.safetensors")[0]
+    sample = calibration_sample(stage_key(jax.random.key(0), "calibration"), datasets.load("mnist").train, 200)
+    x = np.asarray(sample.x, np.float32).reshape(200, -1) / 255
+    for name in ("ip1", "ip2", "ip3"):
+        x = x @ dense[f"params/{name}/kernel"] + dense[f"params/{name}/bias"]
+        x = x if name == "ip3" else np.maximum(x, 0)
+    assert found["dense"]["error"] == (x.argmax(1) != sample.y).mean()
+    assert "Trade-off" in (folder / "report.html").read_text()
 
 
 def test_every_candidate_is_in_the_history(finished):
@@ -137,7 +162,7 @@ def test_unknown_presets_are_listed():
     "change",
     [{"shift": -1}, {"seed": -1}, {"seed": 10**20}, {"dense_steps": -5}, {"dense_rate": -1.0}, {"weight_decay": -5.0},
      {"committee": 0}, {"taught_shift": -1}, {"taught_share": 1.5}, {"taught_share": -0.1},
-     {"memory": 0.0}, {"trained": True}],
+     {"memory": 0.0}, {"trained": True}, {"trade_off": -1}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(change):
     with pytest.raises(BadInput, match="come trained" if "trained" in change else next(iter(change))):
