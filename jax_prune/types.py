@@ -65,11 +65,17 @@ class Slot(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Units that share one pruning ratio; static and hashable. ``size`` is n_g, the unit count."""
+    """Units that share one pruning ratio; static and hashable. ``size`` is n_g, the unit count.
+
+    Kept counts are multiples of ``step``, or the whole group; groups with the same name in ``tied`` have one ratio
+    in common, up to whole steps, each with its own ranking.
+    """
 
     name: str
     size: int
     slots: tuple[Slot, ...]
+    step: int = 1
+    tied: str = ""
 
 
 class Bounds(NamedTuple):
