@@ -43,6 +43,10 @@ class Config:
         None,
         "instead of a target: highest compression whose accuracy on calibration data is at most this below dense",
     )
+    max_macs: int | None = option(None, "instead of a target: at most so many products an example of the kept weights")
+    max_bytes: int | None = option(
+        None, "instead of a target: at most so many bytes of positions and values in the packed net, before compression"
+    )
     rounds: int = option(6, "rounds of search, pruning and tuning")
     front: float = option(2.0, "above 1: early rounds prune more, late ones less")
     score: str = option("fisher", "what ranks weights: fisher (|w| sqrt(E g^2)), magnitude, taylor (|w g|) or random")

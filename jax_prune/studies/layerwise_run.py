@@ -35,9 +35,9 @@ def run(config: Config, workdir: str) -> Report:
         splits = datasets.load(config.dataset, data_dir=config.data_dir)
         key = jax.random.key(config.seed)
         net = nets.build(config.net, config.seed)
-        for name in (plan.allocation, *rivals_of(config)):
-            checked(dataclasses.replace(plan, allocation=name), net)
         check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
+        for name in (plan.allocation, *rivals_of(config)):
+            checked(dataclasses.replace(plan, allocation=name), net, splits.train.x[:1])
         learning.check_answers(net, splits.train, plan.recipe.augment, plan.neighbour_weight)
         stages = Stages(workdir, dataclasses.asdict(config))  # claims the folder: nothing refused so far did
         members = [trained(key, config, number, splits, stages) for number in range(config.members)]
@@ -76,6 +76,8 @@ def plan_of(config: Config) -> Plan:
     return Plan(
         compression=config.compression,
         tolerance=config.tolerance,
+        max_macs=config.max_macs,
+        max_bytes=config.max_bytes,
         rounds=config.rounds,
         front=config.front,
         round_steps=config.round_steps,

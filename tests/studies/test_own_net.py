@@ -135,6 +135,27 @@ def test_the_tolerance_question_is_answered_and_written(place):
     assert dataclasses.replace(again, seconds={}) == dataclasses.replace(report, seconds={})
 
 
+@pytest.mark.parametrize("unit", ["bytes", "macs"])
+def test_a_limit_is_kept_and_written(place, unit):
+    limit = 9000 if unit == "bytes" else 2500
+    config = dataclasses.replace(OWN, **{f"max_{unit}": limit})
+    report = layerwise.run(config, str(place / unit))
+    written = json.loads((place / unit / "report.json").read_text())
+    assert written["budget"]["limit"] == limit and written["budget"]["unit"].lower() == unit
+    assert written["budget"]["measured"] <= written["budget"]["reached"] <= limit
+    assert written["budget"]["reached"] > limit - 7
+    assert written["rounds"][0]["limit"] > written["rounds"][1]["limit"] == limit
+    assert [entry["spent"] <= entry["limit"] for entry in written["rounds"]] == [True, True]
+    held = packed.read_packed(place / unit / "model.jaxprune")
+    counted = costs.parameters(held.params, held.masks)
+    if unit == "bytes":
+        assert written["budget"]["measured"] == costs.packed_total(held.params, held.masks)
+    else:  # a dense layer has one product an example for each kept weight
+        assert written["budget"]["measured"] == written["pruned"]["macs"] == counted.weights_kept
+    assert f"--config.max_{unit}={limit}" in shlex.split(report.command)
+    assert f"{limit:,} {written['budget']['unit']}" in (place / unit / "report.md").read_text()
+
+
 def test_the_same_seed_is_the_same_run_and_another_is_not(place, ruled):
     report, _, folder = ruled
     rules = "last/.*:frozen;first/kernel:upper=0.9"
