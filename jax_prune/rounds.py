@@ -65,7 +65,7 @@ def ask(
     """Ranks the entries of every group, once a round; a group may not grow beyond ``before`` int [G]."""
     score = _scores(key, net, groups, lesson, plan.score)
     box = _shrinking(grouping.bounds(groups, plan.rules), before, grouping.sizes(groups))
-    masked = evosearch.masked_loss(net, groups, masking.ranks(score), sample, lesson.plain_loss, lesson.metric)
+    masked = evosearch.masked_loss(net, groups, masking.ranks(score, groups), sample, lesson.plain_loss, lesson.metric)
     return Question(masked, score, box, budget, cost, reference)
 
 

@@ -36,7 +36,11 @@ class Config:
     seed: int = option(0, "seed of everything random")
     test: bool = option(True, "measure the test split for the report; --noconfig.test while settings are chosen")
     trained: bool = option(False, "the factory's net is trained already: skip dense training")
-    rules: str = option("", "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs'")
+    rules: str = option(
+        "",
+        "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs;ip2/kernel:nm=2:4'; "
+        "also lower=R, tied=NAME, round_to=K, block=RxC",
+    )
 
     compression: float = option(40.0, "target: prunable entries / kept ones; with biases in both")
     tolerance: float | None = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -179,13 +180,20 @@ def measure(candidates: dict[str, Net], splits: datasets.Splits, test_too: bool)
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Rules as the flag writes them, ';' between: PATTERN:frozen, PATTERN:lower=0.1,upper=0.9, PATTERN:group=NAME."""
+    """Rules as the flag writes them, ';' between: PATTERN:frozen, PATTERN:lower=0.1,upper=0.9, PATTERN:block=4x1.
+
+    The settings are the fields of ``Rule``.
+    """
     return tuple(_rule(part.strip()) for part in text.split(";") if part.strip())
 
 
 def _rule(text: str) -> Rule:
-    pattern, _, settings = text.rpartition(":")
-    convert: dict[str, Any] = {"frozen": lambda _: True, "lower": float, "upper": float, "group": str}
+    read = re.fullmatch(r"(.+):((?:frozen|\w+=).*)", text)  # a pattern may hold colons, and so may nm
+    pattern, settings = read.groups() if read else ("", "")
+    convert: dict[str, Any] = {
+        "frozen": lambda _: True, "lower": float, "upper": float, "group": str, "tied": str, "round_to": int,
+        "nm": str, "block": _sides,
+    }  # fmt: skip
     pairs = [setting.strip().partition("=") for setting in settings.split(",")]
     try:
         fields = {name: convert[name](value) for name, _, value in pairs}
@@ -193,6 +201,12 @@ def _rule(text: str) -> Rule:
         fields = {}
     if not pattern or not fields:
         raise BadInput(
-            f"rule '{text}' does not read: write PATTERN:frozen, PATTERN:lower=0.1,upper=0.9 or PATTERN:group=NAME"
+            f"rule '{text}' does not read: write PATTERN:SETTINGS, of frozen, lower=0.1, upper=0.9, group=NAME, "
+            "tied=NAME, round_to=8, nm=2:4, block=4x1, with commas between"
         )
     return Rule(pattern, **fields)
+
+
+def _sides(text: str) -> tuple[int, int]:
+    rows, columns = map(int, text.split("x"))
+    return rows, columns

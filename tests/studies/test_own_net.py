@@ -179,3 +179,25 @@ def test_a_net_that_does_not_take_the_images_is_one_line(place):
     config = dataclasses.replace(OWN, net="small_own_net:narrow", trained=False, dense_steps=100)
     with pytest.raises(BadInput):
         layerwise.run(config, str(place / "narrow"))
+
+
+def test_patterns_hold_from_flag_to_packed_net(place):
+    rules = "first/kernel:nm=2:4;last/kernel:round_to=8"
+    config = dataclasses.replace(OWN, rules=rules, compression=2.0)
+    report = layerwise.run(config, str(place / "patterned"))
+    held = packed.read_packed(place / "patterned" / "model.jaxprune")
+    assert (np.asarray(held.masks["first"]["kernel"]).reshape(196, 4, 16).sum(1) == 2).all()
+    assert np.asarray(held.masks["first"]["bias"]).all()
+    first, last = report.layers
+    assert (first.kept, last.kept) == (784 * 8, 80) and last.size == 170
+    assert sum(entry.kept for entry in report.layers) <= report.rounds[-1].target == (784 * 16 + 170) // 2
+
+
+def test_tied_layers_lose_the_same_share(place):
+    config = dataclasses.replace(OWN, rules=".*kernel:tied=both", max_bytes=9000)
+    report = layerwise.run(config, str(place / "tied"))
+    first, last = report.layers
+    assert last.ratio == pytest.approx(first.ratio, abs=1 / last.size)
+    assert report.budget.measured <= report.budget.reached <= 9000
+    head = (place / "tied" / "search_history.csv").read_text().splitlines()[0]
+    assert head.endswith(",both,kept/first,kept/last")
