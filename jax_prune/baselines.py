@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,11 +70,23 @@ def _projected(fitness: evosearch.BudgetLoss, genomes: Array) -> Array:
     return jax.vmap(fitness.kept)(genomes)
 
 
-def losses(masked: MaskedLoss, found: dict[str, np.ndarray]) -> dict[str, float]:
-    means = _means(masked, jnp.asarray(np.stack(list(found.values())), jnp.int32))
-    return {name: float(loss) for name, loss in zip(found, means.loss, strict=True)}
+class Judged(NamedTuple):
+    """Mean losses by allocation, and the names of those that leave no path from input to output."""
+
+    losses: dict[str, float]
+    collapsed: list[str]
+
+
+def judged(masked: MaskedLoss, found: dict[str, np.ndarray]) -> Judged:
+    """What allocations [G] lose on the calibration data."""
+    losses, collapsed = _judged(masked, jnp.asarray(np.stack(list(found.values())), jnp.int32))
+    named = zip(found, losses, strict=True)
+    return Judged(
+        {name: float(loss) for name, loss in named}, [n for n, dead in zip(found, collapsed, strict=True) if dead]
+    )
 
 
 @jax.jit
-def _means(masked: MaskedLoss, kept: Array) -> evosearch.Means:
-    return evosearch.lift(masked, kept, 1)
+def _judged(masked: MaskedLoss, kept: Array) -> tuple[Array, Array]:
+    sums = evosearch.lift(masked.sums, kept, 1)
+    return sums.loss / masked.examples, masked.collapsed(sums, masked.chunk_count)

@@ -107,10 +107,11 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     found |= baselines.unsearched(question, budget, STATIC if plan.baselines else (plan.allocation,))
     # a tolerance lets each search find a budget of its own: only those of one budget are compared
     compared = {name: counts for name, counts in found.items() if name != "random" or question.budget is not None}
-    losses = baselines.losses(question.masked, compared)
+    judged = baselines.judged(question.masked, compared)
     kept = found[plan.allocation]
     facts = {
-        "losses": losses,
+        "losses": judged.losses,
+        "collapsed": judged.collapsed,
         "work": work,
         "budget": budget,
         "at_once": int(width),

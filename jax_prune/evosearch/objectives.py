@@ -25,11 +25,12 @@ ROUNDING = 1e-6  # a float32 mean may miss the share it stands for by this much
 
 @flax.struct.dataclass
 class BudgetLoss:
-    """Fitness: the loss of the network with what ``budget`` allows. Make it with ``budget_loss``.
+    """Fitness: the loss of the network with what ``budget`` allows, infeasible where it has collapsed.
 
-    A genome [V] is the logarithm of each group's kept share, up to a common factor, tied groups having one entry:
-    ``kept`` moves it onto the budget, inside the ``bounds`` of the ratios. Without a ``cost`` the budget is a number
-    of entries, met exactly; with one it is the most that may be spent beside the cost's base. Search it in ``box``.
+    Make it with ``budget_loss`` and search it in ``box``. A genome [V] is the logarithm of each group's kept share, up
+    to a common factor, tied groups having one entry: ``kept`` moves it onto the budget, inside the ``bounds`` of the
+    ratios. Without a ``cost`` the budget is a number of entries, met exactly; with one it is the most that may be
+    spent beside the cost's base.
     """
 
     masked: MaskedLoss
@@ -53,7 +54,8 @@ class BudgetLoss:
         return self.masked(kept).loss
 
     def __call__(self, genome: Array) -> Score:
-        return Score(self.loss(self.kept(genome)), jnp.zeros((), jnp.float32))
+        kept = self.kept(genome)
+        return self.bound(kept, self.masked.sums(kept), self.chunk_count)
 
     @property
     def chunk_count(self) -> int:
@@ -66,9 +68,9 @@ class BudgetLoss:
     def part(self, candidate: Candidate, index: Array) -> Sums:
         return self.masked.part(candidate, index)
 
-    def bound(self, kept: Array, sums: Sums, done: Array) -> Score:
-        """The loss so far, spread over all examples: losses are not negative."""
-        return Score(sums.loss / self.masked.examples, jnp.zeros((), jnp.float32))
+    def bound(self, kept: Array, sums: Sums, done: Array | int) -> Score:
+        """The loss so far, spread over all examples: losses are not negative. A collapsed network is infeasible."""
+        return Score(sums.loss / self.masked.examples, self.masked.collapsed(sums, done))
 
     def arranged(self, kept: Array) -> tuple[BudgetLoss, Array]:
         """What these counts lose most on comes first; True where no loss is negative."""
@@ -78,7 +80,7 @@ class BudgetLoss:
 
 @flax.struct.dataclass
 class Tolerance:
-    """Fitness: the share of entries kept, feasible while the metric's mean is at least ``floor``.
+    """Fitness: the share of entries kept, feasible while the metric's mean is at least ``floor`` and outputs vary.
 
     A genome [V] is the pruning ratios themselves, tied groups having one. Make it with ``tolerance``; search it in
     ``box``.
@@ -99,7 +101,7 @@ class Tolerance:
 
     def __call__(self, genome: Array) -> Score:
         kept = self.kept(genome)
-        return Score(self._share(kept), jnp.maximum(0.0, self.floor - self.masked(kept).metric))
+        return self.bound(kept, self.masked.sums(kept), self.chunk_count)
 
     @property
     def chunk_count(self) -> int:
@@ -112,12 +114,15 @@ class Tolerance:
     def part(self, candidate: Candidate, index: Array) -> Sums:
         return self.masked.part(candidate, index)
 
-    def bound(self, kept: Array, sums: Sums, done: Array) -> Score:
-        """The share is known beforehand; no example that is still to come adds more than 1 to the metric."""
+    def bound(self, kept: Array, sums: Sums, done: Array | int) -> Score:
+        """The share is known beforehand; no example that is still to come adds more than 1 to the metric.
+
+        A collapsed network is infeasible.
+        """
         counted = jnp.sum(self.masked.weights, axis=1)
         left = jnp.sum(jnp.where(jnp.arange(len(counted)) < done, 0, counted))
         most = (sums.metric + left) / self.masked.examples
-        return Score(self._share(kept), jnp.maximum(0.0, self.floor - most))
+        return Score(self._share(kept), jnp.maximum(0.0, self.floor - most) + self.masked.collapsed(sums, done))
 
     def arranged(self, kept: Array) -> tuple[Tolerance, Array]:
         """What these counts get wrong comes first; True where no example's metric is above 1."""

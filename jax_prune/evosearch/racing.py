@@ -27,6 +27,7 @@ class Sums(NamedTuple):
 
     loss: Array
     metric: Array
+    varying: Array  # chunks whose examples' outputs differ: none where the network has collapsed
 
 
 @runtime_checkable
@@ -154,4 +155,5 @@ def _is_open(fitness: Summed, kept: Array, bar: Score, progress: _Progress) -> A
 
 
 def _start(shape: tuple[int, ...]) -> _Progress:
-    return _Progress(Sums(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)), jnp.zeros(shape, jnp.int32))
+    zeros = jnp.zeros(shape, jnp.float32)
+    return _Progress(Sums(zeros, zeros, zeros), jnp.zeros(shape, jnp.int32))

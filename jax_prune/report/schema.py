@@ -80,6 +80,7 @@ class Round:
     ``target`` and ``kept`` are numbers of kept units over all groups; where ``Report.budget`` has another unit,
     ``limit`` and ``spent`` are in it and there is no target. ``layers_kept`` and
     ``returned`` are [G] counts (returned: pruned at the round's start, kept at its end).
+    ``collapsed`` names the allocations that leave no path from input to output.
     ``search_loss`` and ``baselines`` are losses on the calibration data before any tuning, every
     allocation at the same budget.
     """
@@ -95,6 +96,7 @@ class Round:
     layers_kept: tuple[int, ...] = ()
     limit: int | None = None
     spent: int | None = None
+    collapsed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def build(
         seconds={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
         versions=reporting.versions(),
         files={"packed net": MODEL, "every candidate": HISTORY},
-        notes=_notes(config),
+        notes=_notes(config, rounds),
     )
 
 
@@ -147,6 +147,7 @@ def _round(entry: Round, limited: bool) -> reporting.Round:
         validation_error=1 - facts["validation"],
         search_loss=losses.pop("de"),
         baselines=losses,
+        collapsed=tuple(entry.search.facts.get("collapsed", ())),
         returned=tuple(facts["returned"]),
         layers_kept=tuple(int(count) for count in entry.kept),
     )
@@ -232,8 +233,11 @@ def _changes(config: Config, preset: Config) -> list[str]:
     return [f"--config.{name}={value}" for name, value in now.items() if value != before[name]]
 
 
-def _notes(config: Config) -> tuple[str, ...]:
+def _notes(config: Config, rounds: tuple[reporting.Round, ...]) -> tuple[str, ...]:
     notes = ["Method after Wu et al. 2021 (Sensors 21(3):880); DE and schedule settings are ours."]
+    lost = [str(entry.round) for entry in rounds if config.allocation in entry.collapsed]
+    if lost:
+        notes.append(f"Collapsed before tuning in round {', '.join(lost)}: no path was left from input to output.")
     if config.members > 1:
         notes.append(
             f"Tuning learns from the mean output of {config.members} dense nets, trained alike from their own seeds; "
