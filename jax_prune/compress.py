@@ -17,7 +17,8 @@ from jax_prune.errors import BadInput
 from jax_prune.fitting import check_fit
 from jax_prune.learning import ExampleFunction
 from jax_prune.lesson import Lesson
-from jax_prune.plan import Plan, budgets, checked
+from jax_prune.plan import Plan, budgets, checked, cost_of
+from jax_prune.pruning import budgets as spending
 from jax_prune.pruning import groups as grouping
 from jax_prune.rounds import ask, find, sweep, tune
 from jax_prune.stages import Stage, Stages, stage_key
@@ -27,10 +28,11 @@ __all__ = ["Compressed", "Plan", "Round", "calibration_sample", "compress"]
 
 
 class Round(NamedTuple):
-    """One round: its budget, the counts kept int [G], and what its three stages gave (see ``rounds``)."""
+    """One round: its budget, what was spent of it (``plan.cost_of``), the counts kept int [G], and its three stages."""
 
     number: int
     budget: int | None
+    spent: int
     kept: np.ndarray
     sensitivity: Stage
     search: Stage
@@ -76,7 +78,9 @@ def compress(
     for batch, name in ((train, "training data"), (validation, "validation data")):
         check_fit(net, batch, loss, metric, name, plan.recipe.augment)
     stages = stages or Stages(None, {})
-    groups = checked(plan, net)
+    example = jax.tree.map(lambda leaf: leaf[:1], train.x)
+    groups = checked(plan, net, example)
+    cost = cost_of(plan, net, groups, example)
     teacher = net if teacher is None else teacher
     _claim(
         stages,
@@ -96,11 +100,11 @@ def compress(
     sample = calibration_sample(stage_key(key, "calibration"), train, plan.calibration)
     (reference,) = learning.evaluate(net, sample, metric)
     rounds: list[Round] = []
-    for number, budget in enumerate(budgets(plan, groups), start=1):
+    for number, budget in enumerate(budgets(plan, groups, cost), start=1):
         name = f"round_{number}"
         key_of = partial(stage_key, key)
         before = rounds[-1].kept if rounds else grouping.sizes(groups)
-        question = ask(key_of(f"{name}/rank"), net, groups, before, sample, lesson, plan, budget, reference)
+        question = ask(key_of(f"{name}/rank"), net, groups, before, sample, lesson, plan, budget, cost, reference)
         sensitivity = stages(f"{name}/sensitivity", partial(sweep, question, plan))
         question = question.within(sensitivity)
         search = stages(f"{name}/search", partial(find, key_of(f"{name}/search"), question, plan, stages))
@@ -110,7 +114,8 @@ def compress(
             f"{name}/tuned", partial(tune, key_of(f"{name}/tune"), question, kept, lesson, plan, steps, name)
         )
         net = net.replace(params=_on_device(tuned.arrays["params"]), state=_on_device(tuned.arrays["state"]))
-        rounds.append(Round(number, budget, kept, sensitivity, search, tuned))
+        spent = spending.spent(cost or spending.weights(groups), kept)
+        rounds.append(Round(number, budget, spent, kept, sensitivity, search, tuned))
     masks = _on_device(rounds[-1].tuned.arrays["masks"])
     ratios = 1 - kept / grouping.sizes(groups)
     return Compressed(net, masks, groups, kept, ratios, tuple(rounds))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from jax_prune import evosearch, learning
 from jax_prune.errors import BadInput
 from jax_prune.learning import Recipe
+from jax_prune.pruning import budgets as spending
 from jax_prune.pruning import groups as grouping
+from jax_prune.pruning import lattice
+from jax_prune.pruning.budgets import Cost
 from jax_prune.pruning.groups import Rule
 from jax_prune.types import Group, Net
 
@@ -26,8 +30,10 @@ class Plan:
 
     Give ``compression`` (prunable entries over kept ones, biases counted where they are pruned) or ``budget``
     (kept entries), or ``tolerance``: how far the metric's mean on the calibration data may fall below the
-    trained net's; then each round asks for the highest compression, and ``compression`` is not read. Budgets fall
-    from all entries to the last one with log compression ``1 - (1 - r / rounds) ** front`` of the way at round r.
+    trained net's; then each round asks for the highest compression. ``max_macs`` bounds the kept weights' products an
+    example, ``max_bytes`` positions and values in the packed file before compression, as ``pruning.budgets`` counts
+    them. Beside any of these ``compression`` is not read. Budgets fall from the whole net to the last one with log
+    compression ``1 - (1 - r / rounds) ** front`` of the way at round r.
 
     ``score``: fisher, magnitude, taylor or random; what returns while tuning is ranked by fisher under taylor, and
     under random nothing returns. ``allocation``, who sets the layers' ratios: de, random,
@@ -47,6 +53,8 @@ class Plan:
     compression: float | None = 40.0
     budget: int | None = None
     tolerance: float | None = None
+    max_macs: int | None = None
+    max_bytes: int | None = None
     rounds: int = 6
     front: float = 2.0
     round_steps: int = 2000
@@ -70,15 +78,16 @@ class Plan:
     recovery_rate: float = 0.01
 
 
-def checked(plan: Plan, net: Net) -> tuple[Group, ...]:
+def checked(plan: Plan, net: Net, example: Any = None) -> tuple[Group, ...]:
     """The net's weight groups under the plan's rules. Raises BadInput for whatever of the plan cannot be done.
 
-    Costs nothing, so that a long run can ask before its first step.
+    Costs nothing, so that a long run can ask before its first step. ``example`` is one input, with leading axis 1;
+    ``max_macs`` needs it.
     """
     groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
     grouping.bounds(groups, plan.rules)
     _check_ranges(plan)
-    budgets(plan, groups)
+    budgets(plan, groups, cost_of(plan, net, groups, example))
     for name, value, known in (
         ("score", plan.score, SCORES),
         ("allocation", plan.allocation, (*SEARCHED, *STATIC)),
@@ -114,30 +123,61 @@ def _check_ranges(plan: Plan) -> None:
             raise BadInput(f"{name} is {value}: give {low} or more" + ("" if high == np.inf else f", at most {high}"))
 
 
-def budgets(plan: Plan, groups: tuple[Group, ...]) -> Sequence[int | None]:
-    """Kept entries after each round; None in every round of a tolerance plan. Raises BadInput out of range."""
+def cost_of(plan: Plan, net: Net, groups: tuple[Group, ...], example: Any) -> Cost | None:
+    """What the plan's budgets count; None for entries that are removed one by one."""
+    if plan.max_macs is not None:
+        if example is None:
+            raise BadInput("max_macs counts an example's products: give the example")
+        return spending.macs(net, groups, example)
+    if plan.max_bytes is not None:
+        return spending.packed_bytes(net.params, groups)
+    return None if lattice.fine(groups) else spending.weights(groups)
+
+
+def budgets(plan: Plan, groups: tuple[Group, ...], cost: Cost | None = None) -> Sequence[int | None]:
+    """What each round may spend of ``cost_of``; None in every round of a tolerance plan.
+
+    Raises BadInput out of range.
+    """
     if plan.rounds < 1:
         raise BadInput(f"rounds is {plan.rounds}: give at least 1")
-    if plan.tolerance is not None and plan.budget is not None:
-        raise BadInput(f"tolerance {plan.tolerance} and budget {plan.budget} are two questions: ask one")
+    _check_one_question(plan)
     if plan.tolerance is not None:
         return [None] * plan.rounds
-    total = int(grouping.sizes(groups).sum())
-    if plan.budget is None and not (plan.compression and plan.compression >= 1):
-        raise BadInput(f"compression is {plan.compression}: give a factor of 1 or more, or a budget or tolerance")
-    target = plan.budget if plan.budget is not None else int(total / (plan.compression or 1))
-    if target < len(groups):
+    cost = cost or spending.weights(groups)
+    total = spending.spent(cost, grouping.sizes(groups))
+    target = _target(plan, total)
+    if cost.name == "weights" and target < len(groups):
         raise BadInput(
             f"budget {target} is below one weight for each of {len(groups)} layers: ask for less compression"
         )
+    unit = {"weights": "prunable entries"}.get(cost.name, f"{cost.name} of the whole net")
     if target > total:
-        raise BadInput(f"budget {target} is above the {total} prunable entries: give fewer")
-    least, most = evosearch.reachable([group.size for group in groups], grouping.bounds(groups, plan.rules))
-    if not least <= target <= most:
-        raise BadInput(f"budget {target} cannot be met: the rules allow {least} to {most} kept entries in all")
+        raise BadInput(f"budget {target} is above the {total} {unit}: give fewer")
+    least, most = evosearch.reachable(groups, grouping.bounds(groups, plan.rules), cost)
+    if target < least or (target > most and cost.name == "weights"):
+        unit = {"weights": "kept entries"}.get(cost.name, cost.name)
+        raise BadInput(f"budget {target} cannot be met: the rules allow {least} to {most} {unit} in all")
     way = 1 - (1 - np.arange(1, plan.rounds + 1) / plan.rounds) ** plan.front
     falling = [int(total * (target / total) ** share) for share in way[:-1]]
-    return [min(most, max(target, budget)) for budget in falling] + [target]
+    return [max(target, min(most, budget)) for budget in falling] + [target]
+
+
+def _check_one_question(plan: Plan) -> None:
+    asked = [name for name in ("tolerance", "budget", "max_macs", "max_bytes") if getattr(plan, name) is not None]
+    if len(asked) > 1:
+        one, other = (f"{name} {getattr(plan, name)}" for name in asked[:2])
+        raise BadInput(f"{one} and {other} are two questions: ask one")
+
+
+def _target(plan: Plan, total: int) -> int:
+    """The last round's budget."""
+    for given in (plan.budget, plan.max_macs, plan.max_bytes):
+        if given is not None:
+            return given
+    if not (plan.compression and plan.compression >= 1):
+        raise BadInput(f"compression is {plan.compression}: give a factor of 1 or more, or a budget or tolerance")
+    return int(total / plan.compression)
 
 
 def tuning_steps(plan: Plan) -> int:

@@ -19,6 +19,7 @@ from jax_prune.plan import SEARCHED, STATIC, Plan
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning import masks as masking
 from jax_prune.pruning import recovery, scores
+from jax_prune.pruning.budgets import Cost
 from jax_prune.stages import Stage, Stages
 from jax_prune.types import Array, Batch, Bounds, Group, Masks, Net, Tree
 
@@ -33,6 +34,7 @@ class Question(NamedTuple):
     scores: tuple[Array, ...]  # float32 [n_g]
     bounds: Bounds  # of the ratios
     budget: int | None
+    cost: Cost | None  # what the budget counts, where not entries one by one
     reference: float  # the trained net's metric on the calibration data
 
     @property
@@ -57,22 +59,23 @@ def ask(
     lesson: Lesson,
     plan: Plan,
     budget: int | None,
+    cost: Cost | None,
     reference: float,
 ) -> Question:
     """Ranks the entries of every group, once a round; a group may not grow beyond ``before`` int [G]."""
     score = _scores(key, net, groups, lesson, plan.score)
     box = _shrinking(grouping.bounds(groups, plan.rules), before, grouping.sizes(groups))
-    masked = evosearch.masked_loss(net, groups, masking.ranks(score), sample, lesson.plain_loss, lesson.metric)
-    return Question(masked, score, box, budget, reference)
+    masked = evosearch.masked_loss(net, groups, masking.ranks(score, groups), sample, lesson.plain_loss, lesson.metric)
+    return Question(masked, score, box, budget, cost, reference)
 
 
 def sweep(question: Question, plan: Plan) -> Stage:
     """One-layer sweeps, and the box that they leave: curves [G, K], bounds [G]."""
     found = evosearch.sensitivity.curves(question.masked, SWEEP)
-    sizes = question.masked.sizes
-    if question.budget is not None:
-        evosearch.budget_loss(question.masked, question.budget, question.bounds)  # says whether it can be met
-    box = evosearch.sensitivity.bounds(found, plan.sensitivity, question.bounds, sizes, question.budget)
+    budget, cost = question.budget, question.cost
+    if budget is not None:
+        evosearch.budget_loss(question.masked, budget, question.bounds, cost)  # says whether it can be met
+    box = evosearch.sensitivity.bounds(found, plan.sensitivity, question.bounds, question.groups, budget, cost)
     arrays = {"ratios": found.ratios, "loss": found.loss, "metric": found.metric}
     return Stage(arrays | {"lower": box.lower, "upper": box.upper}, {"limit": plan.sensitivity})
 
@@ -104,10 +107,11 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     found |= baselines.unsearched(question, budget, STATIC if plan.baselines else (plan.allocation,))
     # a tolerance lets each search find a budget of its own: only those of one budget are compared
     compared = {name: counts for name, counts in found.items() if name != "random" or question.budget is not None}
-    losses = baselines.losses(question.masked, compared)
+    judged = baselines.judged(question.masked, compared)
     kept = found[plan.allocation]
     facts = {
-        "losses": losses,
+        "losses": judged.losses,
+        "collapsed": judged.collapsed,
         "work": work,
         "budget": budget,
         "at_once": int(width),
@@ -176,11 +180,14 @@ def _fitness(question: Question, plan: Plan) -> tuple[Any, Bounds]:
     """The fitness that the search minimises, and the box of its genomes."""
     masked, bounds = question.masked, question.bounds
     if jax.default_backend() == "cpu":
-        masked = masked.cached(_affordable(bounds, masked.sizes, question.budget), plan.memory // 2)
+        entries = question.budget if question.cost is None else None
+        masked = masked.cached(_affordable(bounds, masked.sizes, entries), plan.memory // 2)
     if question.budget is None:
         assert plan.tolerance is not None
-        return evosearch.tolerance(masked, question.reference, plan.tolerance), bounds
-    return evosearch.budget_loss(masked, question.budget, bounds), evosearch.genome_box(masked.sizes, bounds)
+        tolerant = evosearch.tolerance(masked, question.reference, plan.tolerance, bounds)
+        return tolerant, tolerant.box
+    fitness = evosearch.budget_loss(masked, question.budget, bounds, question.cost)
+    return fitness, fitness.box
 
 
 def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bounds:
@@ -193,7 +200,7 @@ def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bou
 
 def _probe(question: Question, plan: Plan) -> Stage:
     fitness, box = _fitness(question, plan)
-    genomes = jnp.broadcast_to(jnp.asarray(box.upper), (plan.search.population, len(question.groups)))
+    genomes = jnp.tile(jnp.asarray(box.upper), (plan.search.population, 1))
     timings = evosearch.probe.measure(fitness, genomes, memory_limit=plan.memory)
     return Stage({}, {"at_once": evosearch.probe.fastest(timings), "timings": [list(timing) for timing in timings]})
 

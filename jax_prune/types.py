@@ -64,12 +64,30 @@ class Slot(NamedTuple):
     step: int = 1
 
 
+class Pattern(NamedTuple):
+    """Tiles of r x c entries of a group's kernels, as matrices [inputs, outputs]: see ``pruning.patterns``.
+
+    ``together``: a tile lives or dies whole; otherwise every tile keeps equally many entries.
+    """
+
+    shapes: tuple[tuple[int, int], ...]  # of each slot
+    tile: tuple[int, int]
+    together: bool
+
+
 class Group(NamedTuple):
-    """Units that share one pruning ratio; static and hashable. ``size`` is n_g, the unit count."""
+    """Units that share one pruning ratio; static and hashable. ``size`` is n_g, the unit count.
+
+    Kept counts are multiples of ``step``, or the whole group; groups with the same name in ``tied`` have one ratio
+    in common, up to whole steps, each with its own ranking. With a ``pattern`` no unit is ranked alone.
+    """
 
     name: str
     size: int
     slots: tuple[Slot, ...]
+    step: int = 1
+    tied: str = ""
+    pattern: Pattern | None = None
 
 
 class Bounds(NamedTuple):

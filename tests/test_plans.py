@@ -11,8 +11,9 @@ from flax import linen, nnx
 from jax_prune import evosearch, learning, nets
 from jax_prune.compress import Plan, compress
 from jax_prune.errors import BadInput
-from jax_prune.plan import budgets, checked
-from jax_prune.pruning import counts, groups, masks
+from jax_prune.plan import budgets, checked, cost_of
+from jax_prune.pruning import costs, counts, groups, masks
+from jax_prune.pruning.budgets import spent
 from jax_prune.pruning.groups import Rule
 from jax_prune.stages import Stages
 from jax_prune.types import Batch, Group, Slot
@@ -342,3 +343,38 @@ def test_shifts_are_refused_where_there_are_no_images(net):
     recipe = learning.Recipe(augment=learning.RandomShift(1))
     with pytest.raises(BadInput, match="images"):
         compress(KEY, net, TRAIN, VALIDATION, planned(recipe=recipe))
+
+
+@pytest.mark.parametrize("change", [{"max_macs": 60}, {"max_bytes": 500}])
+def test_limits_of_macs_and_bytes_are_kept_by_every_allocation_of_every_round(net, change):
+    plan = planned(compression=None, **change)
+    (limit,) = change.values()
+    result = compress(KEY, net, TRAIN, VALIDATION, plan)
+    example = X[:1]
+    cost = cost_of(plan, net, result.groups, example)
+    asked = budgets(plan, result.groups, cost)
+    assert asked[-1] == limit < asked[0] < spent(cost, groups.sizes(result.groups))
+    for entry, most in zip(result.rounds, asked, strict=True):
+        assert entry.budget == most and entry.spent == spent(cost, entry.kept)
+        found = entry.search.facts["allocations"]
+        assert set(found) == {"de", "random", "uniform", "erk", "lamp", "global", "score"}
+        for name, kept in found.items():
+            assert spent(cost, kept) <= most, name
+            assert spent(cost, kept) > most - 7, name  # an entry costs a product, or at most 6 bytes
+    measured = costs.kept_macs(net, result.masks, example)
+    if "max_bytes" in change:
+        measured = costs.packed_total(result.net.params, result.masks)
+    assert measured <= limit
+
+
+def test_limits_that_no_allocation_keeps_are_refused_at_once(net):
+    for change, says in (
+        ({"max_bytes": 8}, "the rules allow .* bytes in all"),
+        ({"max_macs": 10**6}, "above the 448 MACs of the whole net"),
+        ({"max_bytes": 500, "budget": 50}, "two questions"),
+        ({"max_bytes": 500, "max_macs": 50}, "two questions"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            checked(planned(compression=None, **change), net, X[:1])
+    with pytest.raises(BadInput, match="give the example"):
+        checked(planned(compression=None, max_macs=60), net)

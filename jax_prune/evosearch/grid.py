@@ -34,8 +34,11 @@ def search(fitness: BudgetLoss, points: int = 32, *, zooms: int = 2, at_once: in
     times.
 
     The largest group takes what is left of the budget; allocations outside the bounds are left out, so at
-    most (1 + zooms) * points ** (G - 1) are evaluated. Raises BadInput for more than three groups.
+    most (1 + zooms) * points ** (G - 1) are evaluated. Raises BadInput for more than three groups and
+    for budgets of another cost than entries.
     """
+    if fitness.cost is not None:
+        raise BadInput(f"a dense grid at a budget of {fitness.cost.name}: it is for entries; use evosearch.search")
     sizes, budget = fitness.masked.sizes, int(fitness.budget)
     if not 2 <= len(sizes) <= 3:
         raise BadInput(f"a dense grid over {len(sizes)} groups: it is for 2 or 3; use evosearch.search")

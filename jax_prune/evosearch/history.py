@@ -39,16 +39,18 @@ def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
     return arrays
 
 
-def rows(arrays: Mapping[str, np.ndarray], names: Sequence[str], **leading: Any) -> list[list[Any]]:
+def rows(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str], counted: Sequence[str] | None = None, **leading: Any
+) -> list[list[Any]]:
     """Of ``seen``: the heads, then a row for every candidate in order of evaluation.
 
-    ``leading`` are constant first columns; ``names`` [G] head the genome's columns, and ``kept/NAME`` those of the
-    counts that it stood for. Raises BadInput where ``names`` do not fit.
+    ``leading`` are constant first columns; ``names`` head the genome's columns, and ``kept/NAME`` those of the counts
+    that it stood for, NAME of ``counted`` [G], by default the same. Raises BadInput where ``names`` do not fit.
     """
     generations, population, length = arrays["vectors"].shape
     if len(names) != length:
-        raise BadInput(f"{len(names)} names for vectors of {length} entries: give one a group")
-    counts = [f"kept/{name}" for name in names] if "kept" in arrays else []
+        raise BadInput(f"{len(names)} names for vectors of {length} entries: give one an entry")
+    counts = [f"kept/{name}" for name in (names if counted is None else counted)] if "kept" in arrays else []
     table: list[list[Any]] = [[*leading, *COLUMNS, *names, *counts]]
     for at in np.ndindex(generations, population):
         decoded = arrays["kept"][at] if "kept" in arrays else ()

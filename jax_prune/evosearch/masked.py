@@ -14,7 +14,7 @@ import numpy as np
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import first_layer
+from jax_prune.evosearch import collapse, first_layer
 from jax_prune.evosearch.first_layer import FirstLayer
 from jax_prune.evosearch.racing import Sums
 from jax_prune.nets import hoisting
@@ -70,15 +70,19 @@ class MaskedLoss:
 
     def __call__(self, kept: Array) -> Means:
         """Means with the strongest ``kept`` int32 [G] entries of each group; metric 0 where there is none."""
+        sums = self.sums(kept)
+        # sums of a metric of zeros and ones are exact: the one rounding is this division's
+        return Means(sums.loss / self.examples, sums.metric / self.examples)
+
+    def sums(self, kept: Array) -> Sums:
+        """Sums over all chunks."""
         candidate = self.prepare(kept)
 
         def add(sums: Sums, index: Array) -> tuple[Sums, None]:
             return jax.tree.map(jnp.add, sums, self.part(candidate, index)), None
 
         zero = jnp.zeros((), jnp.float32)
-        sums, _ = jax.lax.scan(add, Sums(zero, zero), jnp.arange(self.chunk_count))
-        # sums of a metric of zeros and ones are exact: the one rounding is this division's
-        return Means(*(total / self.examples for total in sums))
+        return jax.lax.scan(add, Sums(zero, zero, zero), jnp.arange(self.chunk_count))[0]
 
     @property
     def examples(self) -> Array:
@@ -92,16 +96,20 @@ class MaskedLoss:
 
     def part(self, candidate: Candidate, index: Array) -> Sums:
         """Sums over the chunk ``index``."""
-        each, weights = self._each(candidate, index), _at(self.weights, index)
-        return Sums(*(jnp.vdot(values, weights) for values in each))
+        (each, outputs), weights = self._each(candidate, index), _at(self.weights, index)
+        return Sums(jnp.vdot(each.loss, weights), jnp.vdot(each.metric, weights), collapse.varies(outputs))
+
+    def collapsed(self, sums: Sums, done: Array | int) -> Array:
+        """1 where all chunks are ``done`` and no outputs varied, else 0: float32."""
+        return ((done == self.chunk_count) & (sums.varying == 0)).astype(jnp.float32)
 
     def arranged(self, kept: Array, first: Callable[[Means], tuple[Array, ...]]) -> tuple[MaskedLoss, Means]:
         """The same with examples sorted by ``first(means [B])``, keys as of lexsort, and the Means [B] of these counts.
 
         What the last chunk is filled up with stays last, and reads 0.
         """
-        each = partial(self._each, self.prepare(kept))
-        means = Means(*jax.lax.map(each, jnp.arange(self.chunk_count)))
+        candidate = self.prepare(kept)
+        means = jax.lax.map(lambda index: self._each(candidate, index)[0], jnp.arange(self.chunk_count))
         flat, counted = Means(*(values.reshape(-1) for values in means)), self.weights.reshape(-1) > 0
         return self._ordered(first(flat)), Means(*(jnp.where(counted, values, 0) for values in flat))
 
@@ -141,8 +149,8 @@ class MaskedLoss:
         layer = first_layer.build(self.net.params, self.groups[group], group, self.ranks[group], first, inputs, chosen)
         return dataclasses.replace(self, first_layer=layer)
 
-    def _each(self, candidate: Candidate, index: Array) -> Means:
-        """Of every example of a chunk: [b]."""
+    def _each(self, candidate: Candidate, index: Array) -> tuple[Means, Any]:
+        """Of every example of a chunk: [b], and the outputs."""
         batch, values = jax.tree.map(lambda leaf: _at(leaf, index), (self.chunks, self.values))
         params, state = candidate.params, self.net.state
         if self.first_layer is None:
@@ -150,7 +158,8 @@ class MaskedLoss:
         else:
             outputs = self.first_layer(params, state, values, candidate.kept, index)
         loss = self.loss(outputs, batch).astype(jnp.float32)
-        return Means(loss, self.metric(outputs, batch).astype(jnp.float32) if self.metric else jnp.zeros_like(loss))
+        metric = self.metric(outputs, batch).astype(jnp.float32) if self.metric else jnp.zeros_like(loss)
+        return Means(loss, metric), outputs
 
 
 def masked_loss(

@@ -30,6 +30,7 @@ class Sums(NamedTuple):
 
     loss: Array
     metric: Array
+    varying: Array  # chunks whose examples' outputs differ: none where the network has collapsed
 
 
 @runtime_checkable
@@ -106,7 +107,8 @@ def race(
     score = jax.vmap(fitness.bound)(kept, progress.sums, progress.done)
     if duel is not None:
         expected = jax.vmap(predicted)(progress.losses, against, progress.done)
-        sums = Sums(jnp.where(progress.done < fitness.chunk_count, expected, progress.sums.loss), progress.sums.metric)
+        known = progress.done == fitness.chunk_count
+        sums = progress.sums._replace(loss=jnp.where(known, progress.sums.loss, expected))
         score = jax.vmap(fitness.bound)(kept, sums, progress.done)
     score = jax.tree.map(partial(jnp.where, asked), or_worst(score), worst(population))
     return Evaluated(score, progress.done / fitness.chunk_count, progress.losses)
@@ -205,4 +207,6 @@ def _is_open(fitness: Summed, quantiles: Array | None, one: _Field, progress: _P
 def _start(shape: tuple[int, ...], chunks: int) -> _Progress:
     """Nothing added yet; losses are noted for ``chunks``: all or none."""
     nothing = jnp.zeros(shape, jnp.float32)
-    return _Progress(Sums(nothing, nothing), jnp.zeros(shape, jnp.int32), jnp.zeros((*shape, chunks), jnp.float32))
+    return _Progress(
+        Sums(nothing, nothing, nothing), jnp.zeros(shape, jnp.int32), jnp.zeros((*shape, chunks), jnp.float32)
+    )

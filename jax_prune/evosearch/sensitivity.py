@@ -15,8 +15,9 @@ from jax_prune.errors import BadInput
 from jax_prune.evosearch.evaluation import lift
 from jax_prune.evosearch.masked import MaskedLoss, Means
 from jax_prune.evosearch.objectives import reachable
-from jax_prune.pruning import counts
-from jax_prune.types import Array, Bounds
+from jax_prune.pruning import lattice
+from jax_prune.pruning.budgets import Cost
+from jax_prune.types import Array, Bounds, Group
 
 
 class Curves(NamedTuple):
@@ -48,13 +49,18 @@ def curves(masked: MaskedLoss, ratios: ArrayLike, *, at_once: int = 1) -> Curves
 
 
 def bounds(
-    found: Curves, increase: float, allowed: Bounds, sizes: Sequence[int] = (), budget: int | None = None
+    found: Curves,
+    increase: float,
+    allowed: Bounds,
+    sizes: Sequence[int] | Sequence[Group] = (),
+    budget: int | None = None,
+    cost: Cost | None = None,
 ) -> Bounds:
     """The allowed box with each upper ratio cut where that group's loss first rises by more than
     ``increase``.
 
-    Ratios between two swept points are interpolated. Together the groups must still reach the ``budget`` with
-    room to choose: while the box forces more than half of it, the increase is doubled. Lower ratios stay,
+    Ratios between two swept points are interpolated. Together the groups must still reach the ``budget``, of ``cost``,
+    with room to choose: while the box forces more than half of it, the increase is doubled. Lower ratios stay,
     and an upper one never falls below its lower. Raises BadInput for an increase that is not positive.
     """
     if not increase > 0:
@@ -65,9 +71,17 @@ def bounds(
         limit = found.dense_loss + increase * 2.0**doubling
         upper = np.array([_crossing(found.ratios, loss, limit) for loss in found.loss], np.float32)
         box = Bounds(lower, np.clip(upper, lower, most))
-        if budget is None or 2 * reachable(sizes, box)[0] <= budget:
+        if budget is None or _has_room(sizes, box, allowed, budget, cost):
             return box
     return Bounds(lower, most)
+
+
+def _has_room(
+    sizes: Sequence[int] | Sequence[Group], box: Bounds, allowed: Bounds, budget: int, cost: Cost | None
+) -> bool:
+    """Whether the box forces at most half of the budget; with a cost, of what is above the least allowed."""
+    forced = 0 if cost is None else reachable(sizes, allowed, cost)[0]
+    return 2 * (reachable(sizes, box, cost)[0] - forced) <= budget - forced
 
 
 def _crossing(ratios: np.ndarray, loss: np.ndarray, limit: float) -> float:
@@ -85,5 +99,6 @@ def _crossing(ratios: np.ndarray, loss: np.ndarray, limit: float) -> float:
 
 @partial(jax.jit, static_argnames="at_once")
 def _means(masked: MaskedLoss, vectors: Array, at_once: int) -> Means:
-    sizes = jnp.asarray(masked.sizes, jnp.int32)
-    return lift(lambda ratios: masked(counts.kept_count(ratios, sizes)), vectors, at_once)
+    grid = lattice.of([group._replace(tied="") for group in masked.groups])
+    everything = Bounds(jnp.zeros(len(masked.groups)), jnp.ones(len(masked.groups)))
+    return lift(lambda ratios: masked(lattice.kept_at(grid, ratios, everything)), vectors, at_once)

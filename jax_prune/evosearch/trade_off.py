@@ -20,10 +20,11 @@ import numpy as np
 
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.evaluation import as_pytree
+from jax_prune.evosearch.evolution import checked
 from jax_prune.evosearch.masked import MaskedLoss
-from jax_prune.pruning import costs, counts
+from jax_prune.pruning import costs, lattice
 from jax_prune.pruning.groups import leaf_at
-from jax_prune.types import Array
+from jax_prune.types import Array, Bounds
 
 Cost = Callable[[Array], Any]  # kept int32 [G] -> scalar
 
@@ -32,17 +33,23 @@ Cost = Callable[[Array], Any]  # kept int32 [G] -> scalar
 class TradeOff:
     """Objectives: loss, or 1 - metric, and every cost as a share of the dense network's. Make it with ``trade_off``.
 
-    A genome [G] is the pruning ratios themselves.
+    A genome [V] is the pruning ratios themselves, tied groups having one; search it in ``box``.
     """
 
     masked: MaskedLoss
     costs: tuple[Cost, ...]
     dense: Array  # float32 [C]
+    bounds: Bounds  # of the ratios
     by_metric: bool = flax.struct.field(pytree_node=False)
 
+    @property
+    def box(self) -> Bounds:
+        """The box [V] of the genomes."""
+        return lattice.variable_bounds(lattice.of(self.masked.groups), self.bounds)
+
     def kept(self, genome: Array) -> Array:
-        """int32 [G]: n - floor(ratio * n), exactly."""
-        return counts.kept_count(genome, jnp.asarray(self.masked.sizes, jnp.int32))
+        """int32 [G]: n - floor(ratio * n), exactly, and whole steps of it."""
+        return lattice.kept_at(lattice.of(self.masked.groups), genome, self.bounds)
 
     def __call__(self, genome: Array) -> Array:
         """Values float32 [1 + C]."""
@@ -52,8 +59,10 @@ class TradeOff:
         return jnp.concatenate([missed[None], _priced(self.costs, kept) / self.dense])
 
 
-def trade_off(masked: MaskedLoss, costs: Sequence[Cost], *, by_metric: bool = False) -> TradeOff:
-    """Loss, or with ``by_metric`` 1 - metric, against every one of the ``costs``.
+def trade_off(
+    masked: MaskedLoss, costs: Sequence[Cost], bounds: Bounds | None = None, *, by_metric: bool = False
+) -> TradeOff:
+    """Loss, or with ``by_metric`` 1 - metric, against every one of the ``costs``; ratios [G] in ``bounds``, or 0 to 1.
 
     Costs are as ``evaluation.as_pytree`` takes them: functions, Partials or flax.struct dataclasses. Raises BadInput
     without costs, for one that is not a positive scalar for the dense network, and ``by_metric`` without a metric.
@@ -68,7 +77,9 @@ def trade_off(masked: MaskedLoss, costs: Sequence[Cost], *, by_metric: bool = Fa
         price = np.asarray(cost(sizes))
         if price.shape or not 0 < price < math.inf:
             raise BadInput(f"cost {number} of the dense network is {price}: give a function to a positive number")
-    return TradeOff(masked, settled, _priced(settled, sizes), by_metric)
+    ends = np.zeros(len(masked.groups), np.float32), np.ones(len(masked.groups), np.float32)
+    box = checked(Bounds(*ends) if bounds is None else bounds)
+    return TradeOff(masked, settled, _priced(settled, sizes), box, by_metric)
 
 
 @flax.struct.dataclass

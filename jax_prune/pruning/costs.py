@@ -117,8 +117,8 @@ def packed_size(mask: np.ndarray) -> Packed:
     return Packed(name, options[name])
 
 
-def packed_bytes(params: Tree, masks: Masks) -> int:
-    """``packed_size`` of every leaf, in all."""
+def packed_total(params: Tree, masks: Masks) -> int:
+    """Bytes of all leaves as ``packed_size`` has them."""
     flags = storage.flatten_paths(masks)
     leaves = {path: leaf for path, leaf in storage.flatten_paths(params).items() if not path.endswith("/")}
     return sum(packed_size(np.broadcast_to(flags[path], np.shape(leaf))).bytes for path, leaf in leaves.items())

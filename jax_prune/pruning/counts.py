@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jax_prune.pruning import wide
 from jax_prune.types import Array, Bounds
 
 BISECTIONS = 40
@@ -23,7 +24,7 @@ def removed(ratio: ArrayLike, size: ArrayLike) -> Array:
     bits = jax.lax.bitcast_convert_type(jnp.asarray(ratio, jnp.float32), jnp.uint32)
     exponent = (bits >> 23) & 0xFF
     mantissa = (bits & 0x7FFFFF) | jnp.where(exponent > 0, 1 << 23, 0).astype(jnp.uint32)
-    high, low = _product(mantissa, jnp.asarray(size).astype(jnp.uint32))
+    high, low = wide.product(mantissa, jnp.asarray(size).astype(jnp.uint32))
     shift = 150 - jnp.maximum(exponent, 1)  # ratio = mantissa * 2**-shift, and shift >= 23
     short = jnp.minimum(shift, 31)
     below = (low >> short) | (high << (32 - short))
@@ -48,6 +49,16 @@ def project(genome: Array, sizes: Sequence[int], budget: ArrayLike, bounds: Boun
     size = jnp.asarray(np.asarray(sizes), jnp.int32)
     budget = jnp.asarray(budget, jnp.int32)
     lower, upper = kept_count(bounds.upper, size), kept_count(bounds.lower, size)
+    amounts = scaled(genome, size, lower, upper, lambda amounts: amounts.sum() <= budget.astype(jnp.float32))
+    kept = jnp.clip(amounts.astype(jnp.int32), lower, upper)
+    return _settle(kept, lower, upper, budget)
+
+
+def scaled(genome: Array, size: Array, lower: Array, upper: Array, fits: Callable[[Array], Array]) -> Array:
+    """exp(genome + constant) * size float32 [G], clipped to int32 bounds, at the largest common constant that ``fits``.
+
+    ``fits(amounts float32 [G]) -> bool`` holds at ``lower`` and stops holding as amounts grow.
+    """
     log_share = genome + jnp.log(size.astype(jnp.float32))
     low, high = lower.astype(jnp.float32), upper.astype(jnp.float32)
 
@@ -57,13 +68,12 @@ def project(genome: Array, sizes: Sequence[int], budget: ArrayLike, bounds: Boun
     def halve(_: int, interval: tuple[Array, Array]) -> tuple[Array, Array]:
         left, right = interval
         middle = (left + right) / 2
-        fits = amounts(middle).sum() <= budget.astype(jnp.float32)
-        return jnp.where(fits, middle, left), jnp.where(fits, right, middle)
+        enough = fits(amounts(middle))
+        return jnp.where(enough, middle, left), jnp.where(enough, right, middle)
 
     widest = jnp.max(jnp.abs(log_share)) + 23.0  # exp(23) > 2**31
     constant, _ = jax.lax.fori_loop(0, BISECTIONS, halve, (-widest, widest))
-    kept = jnp.clip(amounts(constant).astype(jnp.int32), lower, upper)
-    return _settle(kept, lower, upper, budget)
+    return amounts(constant)
 
 
 def _settle(kept: Array, lower: Array, upper: Array, budget: Array) -> Array:
@@ -74,15 +84,3 @@ def _settle(kept: Array, lower: Array, upper: Array, budget: Array) -> Array:
     before = jnp.cumsum(room[order]) - room[order]
     share = jnp.clip(jnp.abs(missing) - before, 0, room[order])
     return kept.at[order].add(jnp.sign(missing) * share)
-
-
-def _product(left: Array, right: Array) -> tuple[Array, Array]:
-    """(high, low) 32-bit limbs of left < 2**24 times right < 2**31, both uint32."""
-    left_high, left_low = left >> 12, left & 0xFFF
-    right_high, right_low = right >> 16, right & 0xFFFF
-    high, low = (left_high * right_high) >> 4, (left_high * right_high) << 28
-    for term, shift in ((left_high * right_low, 12), (left_low * right_high, 16), (left_low * right_low, 0)):
-        piece = term << shift
-        low = low + piece
-        high = high + ((term >> (32 - shift)) if shift else 0) + (low < piece).astype(jnp.uint32)
-    return high, low

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
+from jax_prune.pruning import patterns
 from jax_prune.types import Array, Bounds, Group, Slot, Tree
 
 KERNEL_NAMES = ("kernel", "embedding")
@@ -21,7 +23,9 @@ class Rule(NamedTuple):
     """What holds for every leaf whose '/'-joined path the regex ``pattern`` matches in full.
 
     ``lower`` and ``upper`` bound the pruning ratio; ``frozen`` leaves are never pruned; leaves with the same
-    ``group`` share one ratio and one ranking.
+    ``group`` share one ratio and one ranking, those with the same ``tied`` the ratio alone. Kept counts are multiples
+    of ``round_to``, or the whole group. ``nm`` "2:4" keeps exactly 2 of every 4 consecutive inputs, "n:4" lets the
+    search choose the 2; of ``block`` (r, c) tiles of r inputs x c outputs stay whole (see ``patterns``).
     """
 
     pattern: str
@@ -29,14 +33,18 @@ class Rule(NamedTuple):
     upper: float | None = None
     frozen: bool = False
     group: str | None = None
+    tied: str | None = None
+    round_to: int | None = None
+    nm: str | None = None
+    block: tuple[int, int] | None = None
 
 
 def weight_groups(params: Tree, rules: Sequence[Rule] = (), *, biases: bool = True) -> tuple[Group, ...]:
     """One group a weight leaf (two axes or more), in the order of ``params``; units are single entries.
 
     A group is named after its layer (``ip1`` for ``ip1/kernel``). With ``biases`` a layer's 1-D ``bias`` joins its
-    kernel's group, as in DNS and OLMP, so that both face one threshold. Norm scales are never pruned. Raises
-    BadInput for a rule that matches nothing.
+    kernel's group, as in DNS and OLMP, so that both face one threshold; not where a pattern holds: those biases stay.
+    Norm scales are never pruned. Raises BadInput for a rule that matches nothing, or a pattern that does not fit.
     """
     leaves = {path: leaf for path, leaf in storage.flatten_paths(params).items() if not path.endswith("/")}
     _check_rules(rules, leaves)
@@ -46,31 +54,45 @@ def weight_groups(params: Tree, rules: Sequence[Rule] = (), *, biases: bool = Tr
             continue
         bias = _bias_of(path)
         paths = [path]
-        if biases and bias in leaves and jnp.ndim(leaves[bias]) == 1 and not _says(rules, bias, "frozen"):
+        patterned = _says(rules, path, "nm") or _says(rules, path, "block")
+        if (
+            biases
+            and not patterned
+            and bias in leaves
+            and jnp.ndim(leaves[bias]) == 1
+            and not _says(rules, bias, "frozen")
+        ):
             paths.append(bias)
         name = _says(rules, path, "group") or _layer_of(path)
         members.setdefault(name, []).extend(paths)
     if not members:
         raise BadInput("nothing to prune: no unfrozen parameter has two axes or more; check the rules")
-    return tuple(_group(name, paths, leaves) for name, paths in members.items())
+    return tuple(_group(name, paths, leaves, rules) for name, paths in members.items())
 
 
 def bounds(groups: Sequence[Group], rules: Sequence[Rule] = (), *, lower: float = 0.0, upper: float = 1.0) -> Bounds:
-    """Ratio bounds float32 [G] from the rules that match a group's kernels; later rules win, the tightest in a group.
+    """Ratio bounds float32 [G] from the rules that match a group's kernels.
 
-    A bound r of a group of n removes floor(r n) units, exactly; at least one unit of every group stays. Raises
-    BadInput for bounds outside [0, 1] or crossed.
+    Later rules win, the tightest in a group and among tied ones; "2:4" is both bounds. A bound r of a group of n
+    removes floor(r n) units, exactly; at least one step of every group stays. Raises BadInput for bounds outside
+    [0, 1] or crossed, and where they leave less than one step.
     """
     low, high = [], []
     for group in groups:
-        kernels = _kernels(group)
-        lowest = max(_or(_says(rules, path, "lower"), lower) for path in kernels)
-        highest = min(_or(_says(rules, path, "upper"), upper) for path in kernels)
+        kernels = [path for other in groups if other is group or (group.tied and other.tied == group.tied)
+                   for path in _kernels(other)]  # fmt: skip
+        lowest = max(_bound(rules, path, "lower", lower) for path in kernels)
+        highest = min(_bound(rules, path, "upper", upper) for path in kernels)
         if not (0 <= lowest <= 1 and 0 <= highest <= 1):
             raise BadInput(f"ratio bounds of {group.name} are {lowest} and {highest}: give numbers in [0, 1]")
         if lowest > highest:
             raise BadInput(f"ratio bounds of {group.name} are crossed: lower {lowest} is above upper {highest}")
         least, most = (min(_removed(ratio, group.size), group.size - 1) for ratio in (lowest, highest))
+        if least and group.step > group.size - least:
+            raise BadInput(
+                f"{group.name} may keep {group.size - least} of {group.size} entries, less than one step of "
+                f"{group.step}; loosen its lower bound or its pattern"
+            )
         low.append(_ratio(least, group.size, np.float32(2)))
         high.append(_ratio(most, group.size, np.float32(0)))
     return Bounds(np.asarray(low, np.float32), np.asarray(high, np.float32))
@@ -83,8 +105,12 @@ def _kernels(group: Group) -> list[str]:
     return [path for path in paths if path not in biases]
 
 
-def _or(said: float | None, default: float) -> float:
-    return default if said is None else said
+def _bound(rules: Sequence[Rule], path: str, side: str, default: float) -> float:
+    nm = _says(rules, path, "nm")
+    if nm is not None and (fixed := patterns.per_block(nm))[0] is not None:
+        return 1 - fixed[0] / fixed[1]
+    said = _says(rules, path, side)
+    return default if said is None else float(said)
 
 
 def _removed(ratio: float, size: int) -> int:
@@ -121,10 +147,26 @@ def leaf_at(tree: Tree, path: str) -> Array:
     return tree
 
 
-def _group(name: str, paths: list[str], leaves: dict[str, Array]) -> Group:
+def _group(name: str, paths: list[str], leaves: dict[str, Array], rules: Sequence[Rule]) -> Group:
+    kernels = [path for path in paths if jnp.ndim(leaves[path]) >= 2]
+    tied, round_to, nm, block = (_alike(rules, kernels, field, name) for field in ("tied", "round_to", "nm", "block"))
+    shapes = [jnp.shape(leaves[path]) for path in kernels]
+    if nm and block:
+        raise BadInput(f"{name} has nm={nm} and a block: give one pattern")
+    if round_to is not None and round_to < 1:
+        raise BadInput(f"round_to of {name} is {round_to}: give 1 or more")
+    pattern = patterns.every(nm, shapes, name) if nm else patterns.block(block, shapes, name) if block else None
     starts = np.cumsum([0, *(leaves[path].size for path in paths)])
     slots = tuple(Slot(path, None, (int(start),)) for path, start in zip(paths, starts, strict=False))
-    return Group(name, int(starts[-1]), slots)
+    return Group(name, int(starts[-1]), slots, math.lcm(round_to or 1, patterns.step(pattern)), tied or "", pattern)
+
+
+def _alike(rules: Sequence[Rule], kernels: Sequence[str], field: str, name: str) -> Any:
+    """What the rules say of all kernels of a group. Raises BadInput where they say several things."""
+    said = [_says(rules, path, field) for path in kernels]
+    if any(value != said[0] for value in said):
+        raise BadInput(f"group {name} has {field} {said[0]} and {next(v for v in said if v != said[0])}: give one")
+    return said[0]
 
 
 def _layer_of(path: str) -> str:

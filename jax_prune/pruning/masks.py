@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,14 +15,26 @@ from jax.typing import ArrayLike
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
+from jax_prune.pruning import patterns
 from jax_prune.pruning.groups import gather
-from jax_prune.types import Array, Group, Masks, Tree
+from jax_prune.types import Array, Group, Masks, Pattern, Tree
 
 
-@jax.jit
-def ranks(scores: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Rank of every unit within its group, int32 [n_g]: 0 is the weakest, ties go by index."""
-    return tuple(jnp.argsort(jnp.argsort(score, stable=True)).astype(jnp.int32) for score in scores)
+@partial(jax.jit, static_argnums=1)
+def ranks(scores: tuple[Array, ...], groups: tuple[Group, ...] = ()) -> tuple[Array, ...]:
+    """Rank of every unit within its group, int32 [n_g]: 0 is the weakest, ties go by index.
+
+    With the ``groups``, their patterns are heeded.
+    """
+    found = [group.pattern for group in groups] or [None] * len(scores)
+    return tuple(rank(score, pattern) for score, pattern in zip(scores, found, strict=True))
+
+
+def rank(score: Array, pattern: Pattern | None) -> Array:
+    """``ranks`` of one group."""
+    if pattern is not None:
+        return patterns.rank(score, pattern)
+    return jnp.argsort(jnp.argsort(score, stable=True)).astype(jnp.int32)
 
 
 def strongest(score: Array, kept: ArrayLike) -> Array:

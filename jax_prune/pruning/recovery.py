@@ -27,21 +27,36 @@ def hysteresis(
     """A kept entry with |w| <= 0.9 t is removed, a removed one with |w| > 1.1 t returns.
 
     ``params`` are dense: removed entries have latent values. Group g changes with ``probability`` ([G] or
-    scalar), which the caller lets fall as (1 + gamma * iteration) ** -1.
+    scalar), which the caller lets fall as (1 + gamma * iteration) ** -1. A group with a pattern keeps as many as
+    before, the largest that fit it.
     """
     changes = jax.random.uniform(key, (len(groups),)) < probability
     flags = []
     for index, group in enumerate(groups):
         size, before = jnp.abs(gather(params, group)), gather(masks, group)
-        after = jnp.where(before, size > PRUNE_BELOW * thresholds[index], size > RETURN_ABOVE * thresholds[index])
+        if group.pattern is not None:
+            after = best(size, before.sum(), group)
+        else:
+            after = _across_the_band(size, before, thresholds[index])
         flags.append(jnp.where(changes[index], after, before))
     return masking.scatter(masks, params, groups, flags)
 
 
 def reselect(params: Tree, scores: Sequence[Array], groups: Sequence[Group], kept: Array) -> Masks:
-    """Exactly the ``kept[g]`` best scores [n_g] of every group, ties as in ``masks.ranks``; may be traced."""
-    flags = [masking.strongest(score, kept[index]) for index, score in enumerate(scores)]
+    """Exactly the ``kept[g]`` best scores [n_g] of every group, as ``masks.ranks`` orders them; may be traced."""
+    flags = [best(score, kept[index], group) for index, (score, group) in enumerate(zip(scores, groups, strict=True))]
     return masking.scatter(masking.full(params), params, groups, flags)
+
+
+def best(score: Array, kept: Array, group: Group) -> Array:
+    """The mask bool [n] of a group's ``kept`` best scores [n] that fit its pattern."""
+    if group.pattern is None:
+        return masking.strongest(score, kept)
+    return masking.rank(score, group.pattern) >= group.size - kept
+
+
+def _across_the_band(size: Array, before: Array, threshold: Array) -> Array:
+    return jnp.where(before, size > PRUNE_BELOW * threshold, size > RETURN_ABOVE * threshold)
 
 
 def returned(before: Masks, after: Masks, groups: Sequence[Group]) -> np.ndarray:

@@ -13,6 +13,7 @@ from jax_prune.report import compare, text
 from jax_prune.report.machine import versions
 from jax_prune.report.schema import (
     Baselines,
+    Budget,
     Compression,
     Layer,
     Limits,
@@ -30,6 +31,7 @@ from jax_prune.report.text import show, summary
 
 __all__ = [
     "Baselines",
+    "Budget",
     "Compression",
     "Layer",
     "Limits",

@@ -50,6 +50,20 @@ class Compression:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What the run was to stay within, in ``unit``, where that is not a number of entries: "MACs" or "bytes".
+
+    ``reached`` is what the kept counts may come to by the model that the search used, and at most ``limit``;
+    ``measured`` what the final masks come to: their products, or their positions and values before compression.
+    """
+
+    unit: str
+    limit: int
+    reached: int
+    measured: int
+
+
+@dataclass(frozen=True)
 class Layer:
     """One group: its units, those kept, and the pruning ratio 1 - kept / size."""
 
@@ -63,8 +77,10 @@ class Layer:
 class Round:
     """One round of pruning.
 
-    ``target`` and ``kept`` are numbers of kept units over all groups; ``layers_kept`` and
+    ``target`` and ``kept`` are numbers of kept units over all groups; where ``Report.budget`` has another unit,
+    ``limit`` and ``spent`` are in it and there is no target. ``layers_kept`` and
     ``returned`` are [G] counts (returned: pruned at the round's start, kept at its end).
+    ``collapsed`` names the allocations that leave no path from input to output.
     ``search_loss`` and ``baselines`` are losses on the calibration data before any tuning, every
     allocation at the same budget.
     """
@@ -78,6 +94,9 @@ class Round:
     search_loss: float | None = None
     returned: tuple[int, ...] = ()
     layers_kept: tuple[int, ...] = ()
+    limit: int | None = None
+    spent: int | None = None
+    collapsed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +223,7 @@ class Report:
     compression: Compression
     layers: tuple[Layer, ...]
     start: Side | None = None
+    budget: Budget | None = None
     rounds: tuple[Round, ...] = ()
     history: tuple[Point, ...] = ()
     search: Search | None = None

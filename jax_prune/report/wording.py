@@ -105,6 +105,10 @@ def before_after(report: Report) -> list[Line]:
         Line("size", size(dense.bytes), size(pruned.bytes), _note(dense.bytes_note, pruned.bytes_note)),
         Line("training steps", count(dense.steps), count(pruned.steps), "in all"),
     ]
+    if report.budget is not None:
+        asked = report.budget
+        reached = f"{count(asked.measured)} {asked.unit}, at most {count(asked.reached)} by the search's model"
+        lines.append(Line("budget", "", f"{count(asked.limit)} {asked.unit}", reached))
     return [line for line in lines if (line.before, line.after) != (DASH, DASH)]
 
 

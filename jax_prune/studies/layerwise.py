@@ -36,12 +36,20 @@ class Config:
     seed: int = option(0, "seed of everything random")
     test: bool = option(True, "measure the test split for the report; --noconfig.test while settings are chosen")
     trained: bool = option(False, "the factory's net is trained already: skip dense training")
-    rules: str = option("", "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs'")
+    rules: str = option(
+        "",
+        "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs;ip2/kernel:nm=2:4'; "
+        "also lower=R, tied=NAME, round_to=K, block=RxC",
+    )
 
     compression: float = option(40.0, "target: prunable entries / kept ones; with biases in both")
     tolerance: float | None = option(
         None,
         "instead of a target: highest compression whose accuracy on calibration data is at most this below dense",
+    )
+    max_macs: int | None = option(None, "instead of a target: at most so many products an example of the kept weights")
+    max_bytes: int | None = option(
+        None, "instead of a target: at most so many bytes of positions and values in the packed net, before compression"
     )
     rounds: int = option(6, "rounds of search, pruning and tuning")
     front: float = option(2.0, "above 1: early rounds prune more, late ones less")

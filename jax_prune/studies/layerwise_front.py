@@ -16,7 +16,7 @@ from jax_prune.compress import calibration_sample
 from jax_prune.evosearch import MaskedLoss
 from jax_prune.lesson import Lesson
 from jax_prune.plan import Plan, checked
-from jax_prune.pruning import costs, masks
+from jax_prune.pruning import costs, lattice, masks
 from jax_prune.pruning import groups as grouping
 from jax_prune.rounds import Question, ask
 from jax_prune.stages import Stage, Stages, stage_key
@@ -54,17 +54,17 @@ def _find(key: Array, run_key: Array, generations: int, plan: Plan, dense: Net, 
     sizes = grouping.sizes(groups)
     lesson = Lesson.of(dense, splits.train, splits.validation, plan, learning.cross_entropy, learning.correct)
     sample = calibration_sample(stage_key(run_key, "calibration"), splits.train, plan.calibration)
-    question = ask(rank_key, dense, groups, sizes, sample, lesson, plan, None, 1.0)
+    question = ask(rank_key, dense, groups, sizes, sample, lesson, plan, None, None, 1.0)
     masked = question.masked
     # packed bytes follow from what is kept of each leaf: as an objective they would hold back nothing but the search
     prices: list[evosearch.Cost] = [evosearch.kept_parameters(masked), evosearch.kept_macs(masked)]
-    objectives = evosearch.trade_off(masked, prices, by_metric=True)
+    objectives = evosearch.trade_off(masked, prices, question.bounds, by_metric=True)
     config = dataclasses.replace(
         plan.search, algorithm="rand1bin", generations=generations, scale=SCALE, at_once=max(plan.at_once, 1)
     )
     with progress.bar("trade-off", generations + 1) as advance:
         found = evosearch.front(
-            search_key, config, question.bounds, objectives, capacity=CAPACITY,
+            search_key, config, objectives.box, objectives, capacity=CAPACITY,
             start=_known(question, config.population // 2), progress=advance,
         )  # fmt: skip
     kept = np.asarray(jax.vmap(objectives.kept)(jnp.asarray(found.vectors)), np.int64)
@@ -86,13 +86,13 @@ def _find(key: Array, run_key: Array, generations: int, plan: Plan, dense: Net, 
 
 
 def _known(question: Question, count: int) -> np.ndarray:
-    """Ratios [S, G] to start from: nothing pruned, then LAMP's and the scores' own at about ``count`` / 2 budgets."""
-    least, most = evosearch.objectives.kept_range(question.masked.sizes, question.bounds)
+    """Ratios [S, V] to start from: nothing pruned, then LAMP's and the scores' own at about ``count`` / 2 budgets."""
+    least, most = evosearch.objectives.kept_range(question.groups, question.bounds)
     fewest = max(int(np.maximum(least, 1).sum()), int(most.sum()) // FARTHEST)
     budgets = np.geomspace(most.sum(), fewest, 1 + count // 2)[1:].astype(np.int64)
     found = [list(baselines.unsearched(question, int(budget), ("lamp", "score")).values()) for budget in budgets]
     kept = np.concatenate([most[None], *found])
-    return 1 - kept / np.asarray(question.masked.sizes)
+    return (1 - kept / np.asarray(question.masked.sizes))[:, lattice.of(question.groups).lead]
 
 
 def _points(masked: MaskedLoss, x: Any, kept: np.ndarray, error: np.ndarray) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def _points(masked: MaskedLoss, x: Any, kept: np.ndarray, error: np.ndarray) -> 
                 "error": round(float(missed) * examples) / examples,  # whole examples: without float32's rounding
                 "params": costs.parameters(params, found).all_kept,
                 "macs": costs.kept_products(products, params, found),
-                "bytes": costs.packed_bytes(params, found),
+                "bytes": costs.packed_total(params, found),
                 "kept": [int(count) for count in counts],
             }
         )

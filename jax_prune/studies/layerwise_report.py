@@ -16,7 +16,7 @@ from jax_prune.compress import Compressed, Round
 from jax_prune.deploy import packed
 from jax_prune.evosearch import history
 from jax_prune.plan import SEARCHED
-from jax_prune.pruning import costs
+from jax_prune.pruning import costs, lattice
 from jax_prune.report import wording
 from jax_prune.stages import Stage, Stages
 from jax_prune.studies import layerwise_front
@@ -75,18 +75,19 @@ def build(
         bytes=4 * counted.all_total,
         bytes_note="float32 in memory",
     )
+    kept_macs = costs.kept_macs(dense, compressed.masks, example)
     pruned = reporting.Side(
         error=errors["pruned"]["test"],
         validation_error=errors["pruned"]["validation"],
         params=counted.all_kept,
         weights=counted.weights_kept,
-        macs=costs.kept_macs(dense, compressed.masks, example),
+        macs=kept_macs,
         macs_note=MACS_NOTE,
         bytes=packed_bytes,
         bytes_note=f"{MODEL} on disk",
         steps=all_steps,
     )
-    rounds = tuple(_round(entry) for entry in compressed.rounds)
+    rounds = tuple(_round(entry, _limit(config) is not None) for entry in compressed.rounds)
     return reporting.Report(
         study="layerwise",
         title=_title(config),
@@ -102,6 +103,7 @@ def build(
             reporting.Layer(group.name, group.size, int(kept), float(ratio))
             for group, kept, ratio in zip(compressed.groups, compressed.kept, compressed.ratios, strict=True)
         ),
+        budget=_budget(config, compressed, kept_macs),
         rounds=rounds,
         history=_training(config, compressed),
         search=_search(config, compressed),
@@ -112,7 +114,7 @@ def build(
         seconds={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
         versions=reporting.versions(),
         files={"packed net": MODEL, "every candidate": HISTORY},
-        notes=_notes(config),
+        notes=_notes(config, rounds),
     )
 
 
@@ -123,11 +125,12 @@ def write_history(path: Path, runs: dict[str, Compressed]) -> None:
     """
     table: list[list[Any]] = []
     for allocation, compressed in runs.items():
-        names = [group.name for group in compressed.groups]
+        counted = [group.name for group in compressed.groups]
+        names = lattice.of(compressed.groups).names
         for entry in compressed.rounds:
             for search in [name for name in SEARCHED if name in entry.search.arrays]:
                 leading = {"allocation": allocation, "round": entry.number, "search": search}
-                found = history.rows(entry.search.arrays[search], names, **leading)
+                found = history.rows(entry.search.arrays[search], names, counted, **leading)
                 table += found if not table else found[1:]
     storage.write_text(path, history.text(table))
 
@@ -136,19 +139,37 @@ def _side(everything: reporting.Side, errors: dict[str, float | None], steps: in
     return dataclasses.replace(everything, error=errors["test"], validation_error=errors["validation"], steps=steps)
 
 
-def _round(entry: Round) -> reporting.Round:
+def _round(entry: Round, limited: bool) -> reporting.Round:
     facts, losses = entry.tuned.facts, dict(entry.search.facts["losses"])
     return reporting.Round(
         round=entry.number,
-        target=entry.budget,
+        target=None if limited else entry.budget,
+        limit=entry.budget if limited else None,
+        spent=entry.spent if limited else None,
         kept=int(entry.kept.sum()),
         validation_error_before_tuning=1 - facts["validation_before"],
         validation_error=1 - facts["validation"],
         search_loss=losses.pop("de"),
         baselines=losses,
+        collapsed=tuple(entry.search.facts.get("collapsed", ())),
         returned=tuple(facts["returned"]),
         layers_kept=tuple(int(count) for count in entry.kept),
     )
+
+
+def _limit(config: Config) -> tuple[str, int] | None:
+    """The unit and the limit of a run that has one."""
+    limits = {"MACs": config.max_macs, "bytes": config.max_bytes}
+    return next(((unit, limit) for unit, limit in limits.items() if limit is not None), None)
+
+
+def _budget(config: Config, compressed: Compressed, kept_macs: int) -> reporting.Budget | None:
+    """What the last round might spend, what its counts may come to by the model, and what its masks do come to."""
+    limit = _limit(config)
+    if limit is None:
+        return None
+    packed_bytes = costs.packed_total(compressed.net.params, compressed.masks)
+    return reporting.Budget(*limit, compressed.rounds[-1].spent, kept_macs if limit[0] == "MACs" else packed_bytes)
 
 
 def _search(config: Config, compressed: Compressed) -> reporting.Search:
@@ -216,8 +237,11 @@ def _changes(config: Config, preset: Config) -> list[str]:
     return [f"--config.{name}={value}" for name, value in now.items() if value != before[name]]
 
 
-def _notes(config: Config) -> tuple[str, ...]:
+def _notes(config: Config, rounds: tuple[reporting.Round, ...]) -> tuple[str, ...]:
     notes = ["Method after Wu et al. 2021 (Sensors 21(3):880); DE and schedule settings are ours."]
+    lost = [str(entry.round) for entry in rounds if config.allocation in entry.collapsed]
+    if lost:
+        notes.append(f"Collapsed before tuning in round {', '.join(lost)}: no path was left from input to output.")
     if config.members > 1:
         notes.append(
             f"Tuning learns from the mean output of {config.members} dense nets, trained alike from their own seeds; "

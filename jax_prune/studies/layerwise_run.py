@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ def run(config: Config, workdir: str) -> Report:
         splits = datasets.load(config.dataset, data_dir=config.data_dir)
         key = jax.random.key(config.seed)
         net = nets.build(config.net, config.seed)
-        for name in (plan.allocation, *rivals_of(config)):
-            checked(dataclasses.replace(plan, allocation=name), net)
         check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
+        for name in (plan.allocation, *rivals_of(config)):
+            checked(dataclasses.replace(plan, allocation=name), net, splits.train.x[:1])
         learning.check_answers(net, splits.train, plan.recipe.augment, plan.neighbour_weight)
         stages = Stages(workdir, dataclasses.asdict(config))  # claims the folder: nothing refused so far did
         members = [trained(key, config, number, splits, stages) for number in range(config.members)]
@@ -77,6 +78,8 @@ def plan_of(config: Config) -> Plan:
     return Plan(
         compression=config.compression,
         tolerance=config.tolerance,
+        max_macs=config.max_macs,
+        max_bytes=config.max_bytes,
         rounds=config.rounds,
         front=config.front,
         round_steps=config.round_steps,
@@ -178,13 +181,20 @@ def measure(candidates: dict[str, Net], splits: datasets.Splits, test_too: bool)
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Rules as the flag writes them, ';' between: PATTERN:frozen, PATTERN:lower=0.1,upper=0.9, PATTERN:group=NAME."""
+    """Rules as the flag writes them, ';' between: PATTERN:frozen, PATTERN:lower=0.1,upper=0.9, PATTERN:block=4x1.
+
+    The settings are the fields of ``Rule``.
+    """
     return tuple(_rule(part.strip()) for part in text.split(";") if part.strip())
 
 
 def _rule(text: str) -> Rule:
-    pattern, _, settings = text.rpartition(":")
-    convert: dict[str, Any] = {"frozen": lambda _: True, "lower": float, "upper": float, "group": str}
+    read = re.fullmatch(r"(.+):((?:frozen|\w+=).*)", text)  # a pattern may hold colons, and so may nm
+    pattern, settings = read.groups() if read else ("", "")
+    convert: dict[str, Any] = {
+        "frozen": lambda _: True, "lower": float, "upper": float, "group": str, "tied": str, "round_to": int,
+        "nm": str, "block": _sides,
+    }  # fmt: skip
     pairs = [setting.strip().partition("=") for setting in settings.split(",")]
     try:
         fields = {name: convert[name](value) for name, _, value in pairs}
@@ -192,6 +202,12 @@ def _rule(text: str) -> Rule:
         fields = {}
     if not pattern or not fields:
         raise BadInput(
-            f"rule '{text}' does not read: write PATTERN:frozen, PATTERN:lower=0.1,upper=0.9 or PATTERN:group=NAME"
+            f"rule '{text}' does not read: write PATTERN:SETTINGS, of frozen, lower=0.1, upper=0.9, group=NAME, "
+            "tied=NAME, round_to=8, nm=2:4, block=4x1, with commas between"
         )
     return Rule(pattern, **fields)
+
+
+def _sides(text: str) -> tuple[int, int]:
+    rows, columns = map(int, text.split("x"))
+    return rows, columns

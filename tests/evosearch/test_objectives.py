@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jax_prune import evosearch
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import Bounds, Config
+from jax_prune.pruning import budgets
 
 SIZES = (84, 104, 36)
 RATIOS = Bounds(np.array([0.0, 0.25, 0.0]), np.array([0.9, 0.95, 0.75]))
@@ -113,3 +114,44 @@ def test_bad_input(problem, loss, metric):
     with pytest.raises(BadInput, match="leading lengths"):
         empty = jax.tree.map(lambda leaf: leaf[:0], problem.batch)
         evosearch.masked_loss(problem.net, problem.groups, problem.ranks, empty, loss)
+
+
+def test_budgets_of_macs_and_bytes_are_kept_and_searched_without_recompiling(problem, loss, oracle):
+    masked = evosearch.masked_loss(*problem, loss)
+    config = Config(population=6, generations=2, at_once=2)
+    example = problem.batch.x[:1]
+    for cost in (
+        budgets.macs(problem.net, problem.groups, example),
+        budgets.packed_bytes(problem.net.params, problem.groups),
+    ):
+        least, most = evosearch.reachable(masked.groups, RATIOS, cost)
+        before = evosearch.compilations()
+        for share in (0.1, 0.5, 2.0):
+            budget = int(least + share * (most - least))
+            fitness = evosearch.budget_loss(masked, budget, RATIOS, cost)
+            result = evosearch.search(jax.random.key(0), config, fitness.box, fitness)
+            kept = np.asarray(fitness.kept(jnp.asarray(result.best)))
+            assert budgets.spent(cost, kept) <= budget
+            for index in np.flatnonzero(kept < evosearch.objectives.kept_range(SIZES, RATIOS)[1]):
+                assert budgets.spent(cost, kept + np.eye(3, dtype=int)[index]) > budget
+            np.testing.assert_allclose(result.score.value, oracle(problem, kept)[0], rtol=1e-4)
+        assert evosearch.compilations() == before + 1
+        with pytest.raises(BadInput, match=f"the bounds allow {least} to {most} {cost.name}"):
+            evosearch.budget_loss(masked, least - 1, RATIOS, cost)
+        with pytest.raises(BadInput, match="dense grid"):
+            evosearch.grid.search(fitness)
+
+
+def test_steps_and_ties_hold_under_a_budget_and_a_tolerance(problem, loss, metric):
+    one, two, three = problem.groups
+    groups = (one._replace(step=8, tied="both"), two, three._replace(step=4, tied="both"))
+    masked = evosearch.masked_loss(problem.net, groups, problem.ranks, problem.batch, loss, metric)
+    budgeted = evosearch.budget_loss(masked, 100, RATIOS)
+    tolerant = evosearch.tolerance(masked, 1.0, 0.25, RATIOS)
+    for fitness in (budgeted, tolerant):
+        assert fitness.box.lower.shape == (2,)
+        result = evosearch.search(jax.random.key(0), Config(population=8, generations=4), fitness.box, fitness)
+        for kept in evosearch.history.seen(result.info, fitness)["kept"].reshape(-1, 3):
+            assert (kept[0] % 8 == 0 or kept[0] == 84) and kept[2] % 4 == 0
+            assert abs(kept[0] / 84 - kept[2] / 36) <= 8 / 84 + 4 / 36
+            assert fitness is tolerant or kept.sum() == 100  # the middle group takes any count

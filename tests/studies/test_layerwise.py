@@ -136,8 +136,15 @@ def test_rules_read_as_written():
         Rule("conv.", group="convs"),
         Rule("a:b/k", lower=0.1, upper=0.9),
     )
+    text = "ip1/.*:nm=2:4;a:b/k:nm=n:4,upper=0.5;conv2/kernel:block=4x1,round_to=8; ip./kernel:tied=dense"
+    assert layerwise_run.parse_rules(text) == (
+        Rule("ip1/.*", nm="2:4"),
+        Rule("a:b/k", nm="n:4", upper=0.5),
+        Rule("conv2/kernel", block=(4, 1), round_to=8),
+        Rule("ip./kernel", tied="dense"),
+    )
     assert layerwise_run.parse_rules("") == ()
-    for wrong in ("ip1", "ip1:", ":frozen", "ip1:upper=high", "ip1:melted"):
+    for wrong in ("ip1", "ip1:", ":frozen", "ip1:upper=high", "ip1:melted", "ip1:block=4", "ip1:round_to=x", ":nm=2:4"):
         with pytest.raises(BadInput, match="does not read"):
             layerwise_run.parse_rules(wrong)
 

@@ -135,6 +135,27 @@ def test_the_tolerance_question_is_answered_and_written(place):
     assert dataclasses.replace(again, seconds={}) == dataclasses.replace(report, seconds={})
 
 
+@pytest.mark.parametrize("unit", ["bytes", "macs"])
+def test_a_limit_is_kept_and_written(place, unit):
+    limit = 9000 if unit == "bytes" else 2500
+    config = dataclasses.replace(OWN, **{f"max_{unit}": limit})
+    report = layerwise.run(config, str(place / unit))
+    written = json.loads((place / unit / "report.json").read_text())
+    assert written["budget"]["limit"] == limit and written["budget"]["unit"].lower() == unit
+    assert written["budget"]["measured"] <= written["budget"]["reached"] <= limit
+    assert written["budget"]["reached"] > limit - 7
+    assert written["rounds"][0]["limit"] > written["rounds"][1]["limit"] == limit
+    assert [entry["spent"] <= entry["limit"] for entry in written["rounds"]] == [True, True]
+    held = packed.read_packed(place / unit / "model.jaxprune")
+    counted = costs.parameters(held.params, held.masks)
+    if unit == "bytes":
+        assert written["budget"]["measured"] == costs.packed_total(held.params, held.masks)
+    else:  # a dense layer has one product an example for each kept weight
+        assert written["budget"]["measured"] == written["pruned"]["macs"] == counted.weights_kept
+    assert f"--config.max_{unit}={limit}" in shlex.split(report.command)
+    assert f"{limit:,} {written['budget']['unit']}" in (place / unit / "report.md").read_text()
+
+
 def test_the_same_seed_is_the_same_run_and_another_is_not(place, ruled):
     report, _, folder = ruled
     rules = "last/.*:frozen;first/kernel:upper=0.9"
@@ -158,3 +179,25 @@ def test_a_net_that_does_not_take_the_images_is_one_line(place):
     config = dataclasses.replace(OWN, net="small_own_net:narrow", trained=False, dense_steps=100)
     with pytest.raises(BadInput):
         layerwise.run(config, str(place / "narrow"))
+
+
+def test_patterns_hold_from_flag_to_packed_net(place):
+    rules = "first/kernel:nm=2:4;last/kernel:round_to=8"
+    config = dataclasses.replace(OWN, rules=rules, compression=2.0)
+    report = layerwise.run(config, str(place / "patterned"))
+    held = packed.read_packed(place / "patterned" / "model.jaxprune")
+    assert (np.asarray(held.masks["first"]["kernel"]).reshape(196, 4, 16).sum(1) == 2).all()
+    assert np.asarray(held.masks["first"]["bias"]).all()
+    first, last = report.layers
+    assert (first.kept, last.kept) == (784 * 8, 80) and last.size == 170
+    assert sum(entry.kept for entry in report.layers) <= report.rounds[-1].target == (784 * 16 + 170) // 2
+
+
+def test_tied_layers_lose_the_same_share(place):
+    config = dataclasses.replace(OWN, rules=".*kernel:tied=both", max_bytes=9000)
+    report = layerwise.run(config, str(place / "tied"))
+    first, last = report.layers
+    assert last.ratio == pytest.approx(first.ratio, abs=1 / last.size)
+    assert report.budget.measured <= report.budget.reached <= 9000
+    head = (place / "tied" / "search_history.csv").read_text().splitlines()[0]
+    assert head.endswith(",both,kept/first,kept/last")
