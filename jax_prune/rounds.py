@@ -24,6 +24,7 @@ from jax_prune.stages import Stage, Stages
 from jax_prune.types import Array, Batch, Bounds, Group, Masks, Net, Tree
 
 SWEEP = np.array([*np.linspace(0.0, 0.9, 7), 0.95, 0.97, 0.985, 0.995], np.float32)
+STATISTICS = 250  # examples over which a candidate's batch statistics are taken
 GAMMA = 1e-3  # hysteresis: a layer's masks change with probability 1 / (1 + GAMMA * step)
 
 
@@ -65,7 +66,10 @@ def ask(
     """Ranks the entries of every group, once a round; a group may not grow beyond ``before`` int [G]."""
     score = _scores(key, net, groups, lesson, plan.score)
     box = _shrinking(grouping.bounds(groups, plan.rules), before, grouping.sizes(groups))
-    masked = evosearch.masked_loss(net, groups, masking.ranks(score, groups), sample, lesson.plain_loss, lesson.metric)
+    masked = evosearch.masked_loss(
+        net, groups, masking.ranks(score, groups), sample, lesson.plain_loss, lesson.metric,
+        recalibration=_few(sample.x),
+    )  # fmt: skip
     return Question(masked, score, box, budget, cost, reference)
 
 
@@ -124,7 +128,8 @@ def tune(key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan:
     """Masks the net and trains what is left; removed connections may return until the masks freeze."""
     net, groups = question.net, question.groups
     before = masking.from_kept(net.params, groups, question.masked.ranks, jnp.asarray(kept))
-    net = net.replace(params=masking.apply(net.params, before))
+    params = masking.apply(net.params, before)
+    net = net.replace(params=params, state=question.masked.state_of(params))
     (metric_before,) = learning.evaluate(net, lesson.validation, lesson.metric)
     trained = learning.train(
         key,
@@ -149,6 +154,11 @@ def tune(key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan:
             "steps": learning.chunks_of(steps) * learning.CHUNK,
         },
     )
+
+
+def _few(inputs: Tree) -> Tree:
+    """The examples over which batch statistics are taken."""
+    return jax.tree.map(lambda leaf: leaf[:STATISTICS], inputs)
 
 
 def _shrinking(allowed: Bounds, before: np.ndarray, sizes: np.ndarray) -> Bounds:

@@ -15,8 +15,10 @@ import numpy as np
 from jax_prune import storage
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import collapse, first_layer
+from jax_prune.evosearch import recalibration as renewal
 from jax_prune.evosearch.first_layer import FirstLayer
 from jax_prune.evosearch.racing import Sums
+from jax_prune.evosearch.recalibration import Recalibration
 from jax_prune.nets import hoisting
 from jax_prune.nets.hoisting import Hoisted
 from jax_prune.pruning import counts, masks
@@ -33,9 +35,10 @@ class Means(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """One candidate's masked parameters, and its counts int32 [G]."""
+    """One candidate's masked parameters, its state, and its counts int32 [G]."""
 
     params: Tree
+    state: Tree
     kept: Array
 
 
@@ -53,6 +56,7 @@ class MaskedLoss:
     weights: Array  # float32 [N, b]: 1, and 0 where the last chunk is filled up
     values: tuple[Array, ...]  # [N, b, ...]: what the net makes of x before any parameter comes in
     first_layer: FirstLayer | None
+    recalibration: Recalibration | None
     hoisted: Hoisted = flax.struct.field(pytree_node=False)
     groups: tuple[Group, ...] = flax.struct.field(pytree_node=False)
     loss: ExampleFunction = flax.struct.field(pytree_node=False)
@@ -92,7 +96,12 @@ class MaskedLoss:
     def prepare(self, kept: Array) -> Candidate:
         """What the evaluation of counts int32 [G] needs."""
         flags = masks.from_kept(self.net.params, self.groups, self.ranks, kept)
-        return Candidate(masks.apply(self.net.params, flags), kept)
+        params = masks.apply(self.net.params, flags)
+        return Candidate(params, self.state_of(params), kept)
+
+    def state_of(self, params: Tree) -> Tree:
+        """The net's state, with batch statistics as masked parameters give them where they are taken anew."""
+        return self.net.state if self.recalibration is None else self.recalibration(params, self.net.state)
 
     def part(self, candidate: Candidate, index: Array) -> Sums:
         """Sums over the chunk ``index``."""
@@ -152,7 +161,7 @@ class MaskedLoss:
     def _each(self, candidate: Candidate, index: Array) -> tuple[Means, Any]:
         """Of every example of a chunk: [b], and the outputs."""
         batch, values = jax.tree.map(lambda leaf: _at(leaf, index), (self.chunks, self.values))
-        params, state = candidate.params, self.net.state
+        params, state = candidate.params, candidate.state
         if self.first_layer is None:
             outputs, _ = self.hoisted.apply(params, state, values, train=False, key=None)
         else:
@@ -171,8 +180,12 @@ def masked_loss(
     metric: ExampleFunction | None = None,
     *,
     chunk: int = 250,
+    recalibration: Any = None,
 ) -> MaskedLoss:
     """Calibration data [B, ...] cut into chunks of at most ``chunk`` examples for ``MaskedLoss``.
+
+    ``recalibration``: inputs [R, ...] over which every candidate's batch statistics are taken anew, where the net has
+    some; see ``recalibration``. In rounds of several candidates at once that is done once a chunk.
 
     Raises BadInput where there is no example, no group, or where ranks do not fit the groups.
     """
@@ -191,7 +204,8 @@ def masked_loss(
     cut_weights = jnp.asarray(weights.reshape(count, width))
     hoisted = hoisting.hoist(net, jax.tree.map(lambda leaf: leaf[0], chunks.x))
     values = _prefixed(hoisted, chunks.x)
-    return MaskedLoss(net, ranks, chunks, cut_weights, values, None, hoisted, tuple(groups), loss, metric)
+    renewed = None if recalibration is None else renewal.recalibration(net, recalibration)
+    return MaskedLoss(net, ranks, chunks, cut_weights, values, None, renewed, hoisted, tuple(groups), loss, metric)
 
 
 @partial(jax.jit, static_argnums=0)
