@@ -1,0 +1,197 @@
+"""Which search finds the lowest loss at a budget: LeNet-300-100, LeNet-5, a 12-layer VGG-like net, equal evaluations.
+
+Every algorithm gets the same fitness, the same initial candidates and the same number of evaluations, paired by
+seed; allocations that need no search (LAMP, ERK, global magnitude, uniform, and greedy by one-layer sensitivity
+curves) are beside them. Loss on training images, no tuning. The VGG-like net (10 convolutions with batch norm and 2
+dense layers, 105,000 weights) learns CIFAR-10, which must have been prepared: jax-prune data prepare cifar10.
+
+Command: python benchmarks/search_nets.py --data_dir=DIR --out=docs/results/search_nets.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+from flax import nnx
+
+from jax_prune import baselines, datasets, evosearch, learning, nets, rounds, storage
+from jax_prune.evosearch import Bounds, BudgetLoss, Config, sensitivity
+from jax_prune.pruning import groups, masks, scores
+from jax_prune.report import versions
+from jax_prune.types import Array, Batch, Net
+
+DATA_DIR = flags.DEFINE_string("data_dir", None, "where cifar10 was prepared")
+NETS = flags.DEFINE_list("nets", ["lenet300", "lenet5", "vgg12"], "networks")
+KEEP = flags.DEFINE_string("keep", None, "folder in which trained nets are kept and found again")
+SEEDS = flags.DEFINE_integer("seeds", 5, "searches of each algorithm")
+POPULATION = flags.DEFINE_integer("population", 24, "candidates a generation")
+GENERATIONS = flags.DEFINE_integer("generations", 15, "generations after the initial one")
+ALGORITHMS = flags.DEFINE_list(
+    "algorithms", [*evosearch.ALGORITHMS, "evosax:DifferentialEvolution", "evosax:CMA_ES"], "searches"
+)
+OUT = flags.DEFINE_string("out", None, "file for the JSON result")
+
+COMPRESSIONS = {"lenet300": (4.0, 10.0, 27.0), "lenet5": (4.0, 10.0), "vgg12": (2.0, 4.0)}
+EXAMPLES = {"lenet300": 1000, "lenet5": 500, "vgg12": 500}
+STEPS = {"lenet300": 1500, "lenet5": 600, "vgg12": 1500}
+SWEEP = np.array([*np.linspace(0.0, 0.9, 10), 0.95, 0.97, 0.985, 0.995], np.float32)
+WIDTHS = (8, 8, 16, 16, 32, 32, 32, 32, 32, 32)
+POOLED = (1, 3, 6, 9)  # after these convolutions
+
+
+class VGG12(nnx.Module):
+    """Images [B, 32, 32, 3] uint8 to logits [B, 10]."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        inputs = (3, *WIDTHS[:-1])
+        self.convolutions = nnx.List(
+            [nnx.Conv(i, o, (3, 3), use_bias=False, rngs=rngs) for i, o in zip(inputs, WIDTHS, strict=True)]
+        )
+        self.norms = nnx.List([nnx.BatchNorm(width, momentum=0.9, rngs=rngs) for width in WIDTHS])
+        self.hidden = nnx.Linear(4 * WIDTHS[-1], 64, rngs=rngs)
+        self.last = nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, images: Array) -> Array:
+        x = images.astype(jnp.float32) / 128 - 1
+        for index, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            x = jax.nn.relu(norm(convolution(x)))
+            if index in POOLED:
+                x = nets.lowering.max_pool_2x2(x)
+        return self.last(jax.nn.relu(self.hidden(x.reshape(len(x), -1))))
+
+
+def main(_: list[str]) -> None:
+    begin = time.perf_counter()
+    result: dict[str, Any] = {
+        "command": "python benchmarks/search_nets.py --data_dir=DIR",
+        "settings": {flag.name: flag.value for flag in (SEEDS, POPULATION, GENERATIONS)},
+        "evaluations": POPULATION.value * (GENERATIONS.value + 1),
+        "nets": {},
+        "versions": versions(),
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+    }
+    for name in NETS.value:
+        net, sample, accuracy = _net_and_sample(name)
+        result["nets"][name] = {
+            "accuracy": accuracy,
+            "layers": len(groups.weight_groups(net.params)),
+            "examples": EXAMPLES[name],
+            "budgets": [_row(name, net, sample, compression) for compression in COMPRESSIONS[name]],
+        }
+        result["seconds"] = time.perf_counter() - begin
+        if OUT.value:
+            Path(OUT.value).write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def _row(name: str, net: Net, sample: Batch, compression: float) -> dict[str, Any]:
+    """One budget: what every algorithm and allocation loses, and how often the first beats the others."""
+    parts = groups.weight_groups(net.params)
+    ranks = masks.ranks(scores.magnitude(net.params, parts))
+    masked = evosearch.masked_loss(net, parts, ranks, sample, learning.cross_entropy, recalibration=sample.x[:250])
+    bounds = groups.bounds(parts)
+    budget = round(sum(masked.sizes) / compression)
+    fitness = evosearch.budget_loss(masked, budget, bounds)
+    found, work = {}, {}
+    for algorithm in ALGORITHMS.value:
+        runs = [_searched(fitness, algorithm, seed) for seed in range(SEEDS.value)]
+        found[algorithm] = [float(run.score.value) for run in runs]
+        work[algorithm] = statistics.mean(float(run.info.work.mean()) for run in runs)
+        print(name, compression, algorithm, round(statistics.mean(found[algorithm]), 5), flush=True)
+    question = rounds.Question(masked, scores.magnitude(net.params, parts), bounds, budget, None, 1.0)
+    static = baselines.unsearched(question, budget, ("uniform", "erk", "lamp", "global"))
+    static["greedy"] = _greedy(masked, bounds, budget)
+    return {
+        "compression": compression,
+        "kept": budget,
+        "dense_loss": float(masked(jnp.asarray(masked.sizes, jnp.int32)).loss),
+        "searched": {name: {"mean": statistics.mean(losses), "all": losses} for name, losses in found.items()},
+        "share_of_work": work,
+        "unsearched": baselines.judged(masked, static).losses,
+    }
+
+
+def _searched(fitness: BudgetLoss, algorithm: str, seed: int) -> evosearch.Result:
+    config = Config(algorithm=algorithm, population=POPULATION.value, generations=GENERATIONS.value)
+    return evosearch.search(jax.random.key(seed), config, fitness.box, fitness)
+
+
+def _greedy(masked: evosearch.MaskedLoss, bounds: Bounds, budget: int) -> np.ndarray:
+    """Sweep points of the layers, each time the step that costs least loss for an entry, until the budget is met."""
+    found = sensitivity.curves(masked, SWEEP)
+    sizes = np.asarray(masked.sizes, np.int64)
+    least, _ = evosearch.objectives.kept_range(masked.groups, bounds)
+    kept_at = np.maximum(sizes[:, None] - np.floor(SWEEP.astype(np.float64) * sizes[:, None]), least[:, None]).astype(
+        int
+    )
+    place = np.zeros(len(sizes), int)
+    while (total := sum(kept_at[g, p] for g, p in enumerate(place))) > budget:
+        steps = [
+            (np.maximum(found.loss[g, p + 1] - found.loss[g, p], 0) / max(kept_at[g, p] - kept_at[g, p + 1], 1), g)
+            for g, p in enumerate(place)
+            if p + 1 < len(SWEEP)
+        ]
+        place[min(steps)[1]] += 1
+    kept = np.array([kept_at[g, p] for g, p in enumerate(place)], np.int64)
+    for group in np.argsort(-sizes):  # the last step went too far: what it left over goes back to the largest layers
+        more = min(budget - total, sizes[group] - kept[group])
+        kept[group] += more
+        total += more
+    return kept
+
+
+def _net_and_sample(name: str) -> tuple[Net, Batch, float]:
+    splits = datasets.load("cifar10", data_dir=DATA_DIR.value) if name == "vgg12" else datasets.load("mnist")
+    net = nets.from_nnx(VGG12(rngs=nnx.Rngs(0))) if name == "vgg12" else nets.build(name)
+    path = Path(KEEP.value or ".") / f"{name}.safetensors"
+    if KEEP.value and path.exists():
+        trees = storage.unflatten_paths(storage.load_arrays(path)[0])
+        net = net.replace(params=jax.tree.map(jnp.asarray, trees["params"]))
+        net = net.replace(state=jax.tree.map(jnp.asarray, trees.get("state", net.state)))
+    else:
+        net = _trained(name, net, splits.train)
+        if KEEP.value:
+            trees = {"params": net.params, **({"state": net.state} if jax.tree.leaves(net.state) else {})}
+            flat = {path: np.asarray(leaf) for path, leaf in storage.flatten_paths(trees).items()}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            storage.save_arrays(path, flat, {"kind": "net"})
+    chosen = np.random.default_rng(0).choice(len(splits.train.y), EXAMPLES[name], replace=False)
+    sample = Batch(jnp.asarray(splits.train.x[chosen]), jnp.asarray(splits.train.y[chosen]))
+    (accuracy,) = learning.evaluate(net, splits.validation, learning.correct)
+    return net, sample, accuracy
+
+
+def _trained(name: str, net: Net, data: Batch) -> Net:
+    """A plain loop: Adam with a cosine schedule, batch 128, nothing of the package's own."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, STEPS[name]))
+
+    def loss(params: Any, state: Any, x: Array, y: Array) -> tuple[Array, Any]:
+        outputs, state = net.apply(params, state, x, train=True, key=None)
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean(), state
+
+    @jax.jit
+    def step(params: Any, state: Any, moments: Any, x: Array, y: Array) -> tuple[Any, Any, Any]:
+        slope, state = jax.grad(loss, has_aux=True)(params, state, x, y)
+        updates, moments = optimizer.update(slope, moments, params)
+        return optax.apply_updates(params, updates), state, moments
+
+    rng, params, state, moments = np.random.default_rng(0), net.params, net.state, optimizer.init(net.params)
+    for _ in range(STEPS[name]):
+        rows = rng.integers(0, len(data.y), 128)
+        params, state, moments = step(params, state, moments, data.x[rows], data.y[rows])
+    return net.replace(params=params, state=state)
+
+
+if __name__ == "__main__":
+    app.run(main)
