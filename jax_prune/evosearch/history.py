@@ -21,7 +21,7 @@ COLUMNS = ("generation", "candidate", "accepted", "value", "violation")
 
 
 def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
-    """What a search saw, as arrays for a file: vectors [T, P, G]; value, violation and accepted [T, P].
+    """What a search saw, as arrays for a file: vectors [T, P, G]; value, violation, accepted and evaluated [T, P].
 
     With an ``objective`` whose ``kept`` says what a genome [G] stands for (int [G]) also kept [T, P, G].
     """
@@ -30,6 +30,7 @@ def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
         "value": np.asarray(info.score.value),
         "violation": np.asarray(info.score.violation),
         "accepted": np.asarray(info.accepted),
+        "evaluated": np.asarray(info.evaluated),
     }
     if objective is not None:
         arrays["kept"] = np.asarray(_kept(objective, jnp.asarray(info.vectors)))
@@ -42,12 +43,12 @@ def rows(arrays: Mapping[str, np.ndarray], names: Sequence[str], **leading: Any)
     ``leading`` are constant first columns; ``names`` [G] head the genome's columns, and ``kept/NAME`` those of the
     counts that it stood for. Raises BadInput where ``names`` do not fit.
     """
-    generations, population, length = arrays["vectors"].shape
+    length = arrays["vectors"].shape[2]
     if len(names) != length:
         raise BadInput(f"{len(names)} names for vectors of {length} entries: give one a group")
     counts = [f"kept/{name}" for name in names] if "kept" in arrays else []
     table: list[list[Any]] = [[*leading, *COLUMNS, *names, *counts]]
-    for at in np.ndindex(generations, population):
+    for at in map(tuple, np.argwhere(arrays["evaluated"]).tolist()):
         decoded = arrays["kept"][at] if "kept" in arrays else ()
         scored = (int(arrays["accepted"][at]), arrays["value"][at], arrays["violation"][at])
         table.append([*leading.values(), *at, *scored, *arrays["vectors"][at], *decoded])

@@ -51,7 +51,8 @@ class Config:
     compare: str = option("", "comma-separated allocations to carry through the whole pipeline as well")
 
     algorithm: str = option(
-        "rand1bin", "evolution: rand1bin, best1bin, currenttobest1bin, currenttopbest1bin, jde or shade"
+        "rand1bin",
+        "evolution: rand1bin, best1bin, currenttobest1bin, currenttopbest1bin, jde, shade, lshade or evosax:NAME",
     )
     population: int = option(20, "candidates of a generation")
     generations: int = option(14, "generations of a round's search, beside the initial one")
