@@ -83,7 +83,7 @@ def _best_so_far(fitness: BudgetLoss, bounds: Bounds, algorithm: str, seed: int)
     config = Config(algorithm=algorithm, generations=GENERATIONS.value)
     box = evosearch.genome_box(fitness.masked.sizes, bounds)
     result = evosearch.search(jax.random.key(seed), config, box, fitness)
-    return np.minimum.accumulate(result.info.score.value.reshape(-1))
+    return np.minimum.accumulate(result.info.score.value[result.info.evaluated])
 
 
 def _summary(runs: list[np.ndarray], optimum: float) -> dict[str, Any]:

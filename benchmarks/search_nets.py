@@ -107,7 +107,7 @@ def _row(name: str, net: Net, sample: Batch, compression: float) -> dict[str, An
     for algorithm in ALGORITHMS.value:
         runs = [_searched(fitness, algorithm, seed) for seed in range(SEEDS.value)]
         found[algorithm] = [float(run.score.value) for run in runs]
-        work[algorithm] = statistics.mean(float(run.info.work.mean()) for run in runs)
+        work[algorithm] = statistics.mean(float(run.info.work.sum() / run.info.evaluated.sum()) for run in runs)
         print(name, compression, algorithm, round(statistics.mean(found[algorithm]), 5), flush=True)
     question = rounds.Question(masked, scores.magnitude(net.params, parts), bounds, budget, None, 1.0)
     static = baselines.unsearched(question, budget, ("uniform", "erk", "lamp", "global"))

@@ -102,11 +102,11 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     for name in names:
         algorithm = config.algorithm if name == "de" else name
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
-        with progress.bar(f"search ({algorithm})", config.generations + 1) as advance:
+        with progress.bar(f"search ({algorithm})", len(settings.sizes)) as advance:
             result = evosearch.search(key, settings, box, fitness, start=start, progress=advance)
         found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
         arrays[name] = evosearch.history.seen(result.info, fitness)
-        work[name] = float(result.info.work.mean())
+        work[name] = float(result.info.work.sum() / result.info.evaluated.sum())
     budget = int(found["de"].sum()) if question.budget is None else question.budget
     found |= baselines.unsearched(question, budget, STATIC if plan.baselines else (plan.allocation,))
     # a tolerance lets each search find a budget of its own: only those of one budget are compared

@@ -58,7 +58,7 @@ def _propose_jde(
     return Trials(cross(key, population, mutants, taken, config.repair, bounds), scale, share)
 
 
-def _learn_jde(key: Array, memory: Settings, outcome: Outcome) -> Settings:
+def _learn_jde(key: Array, memory: Settings, outcome: Outcome, config: Config) -> Settings:
     """What made a trial that was accepted stays with its slot."""
     trials = outcome.trials
     return Settings(
@@ -79,8 +79,8 @@ def _propose_shade(
     slots, length = population.shape
     draws = jax.random.uniform(key, (8 + length, slots))
     chosen = below(draws[0], len(memory.scale))
-    scale = _cauchy_above_zero(draws[1], memory.scale[chosen])
-    share = jnp.clip(memory.crossover[chosen] + SPREAD * _normal(draws[2]), 0, 1)
+    scale = cauchy_above_zero(draws[1], memory.scale[chosen])
+    share = jnp.clip(memory.crossover[chosen] + SPREAD * normal(draws[2]), 0, 1)
     least = 2 / slots
     best_share = least + draws[3] * max(BEST_SHARE - least, 0.0)
     mutants = current_to_pbest(population, score, memory.archive, scale[:, None], best_share, draws[4:7])
@@ -88,7 +88,7 @@ def _propose_shade(
     return Trials(cross(key, population, mutants, taken, config.repair, bounds), scale, share)
 
 
-def _learn_shade(key: Array, memory: History, outcome: Outcome) -> History:
+def _learn_shade(key: Array, memory: History, outcome: Outcome, config: Config) -> History:
     """Means of what succeeded, weighted by how much it gained, replace the oldest memory; losers are archived."""
     trials, weight = outcome.trials, outcome.gain / jnp.maximum(outcome.gain.sum(), 1e-30)
     squares, sums = jnp.vdot(weight, trials.scale**2), jnp.vdot(weight, trials.scale)
@@ -107,7 +107,7 @@ jde = Algorithm(_propose_jde, _start_jde, _learn_jde)
 shade = Algorithm(_propose_shade, _start_shade, _learn_shade)
 
 
-def _cauchy_above_zero(uniform: Array, centre: Array) -> Array:
+def cauchy_above_zero(uniform: Array, centre: Array) -> Array:
     """Cauchy draws of width SPREAD, drawn again while not positive (here: from that part alone), at most 1."""
     below = 0.5 + jnp.arctan(-centre / SPREAD) / jnp.pi
     share = below + (1 - below) * uniform
@@ -115,5 +115,6 @@ def _cauchy_above_zero(uniform: Array, centre: Array) -> Array:
     return jnp.clip(drawn, 1e-6, 1.0)
 
 
-def _normal(uniform: Array) -> Array:
+def normal(uniform: Array) -> Array:
+    """Standard normal draws from uniforms in [0, 1)."""
     return jax.scipy.special.ndtri(jnp.clip(uniform, 1e-7, 1 - 1e-7))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jax_prune.types import Array
 
@@ -22,14 +23,23 @@ def empty(size: int, length: int) -> Archive:
     return Archive(jnp.zeros((size, length), jnp.float32), jnp.zeros((), jnp.int32))
 
 
-def insert(key: Array, archive: Archive, vectors: Array, chosen: Array) -> Archive:
-    """The ``chosen`` (bool [P]) of ``vectors`` [P, G], P <= A, put in; once full, each in the place of a random one."""
+def insert(key: Array, archive: Archive, vectors: Array, chosen: Array, room: ArrayLike | None = None) -> Archive:
+    """The ``chosen`` (bool [P]) of ``vectors`` [P, G] put in; once full, each in the place of a random one.
+
+    Full is ``room`` (may be traced), A where it is not given; no more than that may be chosen.
+    """
     size = archive.vectors.shape[0]
+    room = size if room is None else room
     number = jnp.cumsum(chosen) - 1
     free = archive.filled + number
     held = jnp.arange(size) < archive.filled
     shuffled = jnp.argsort(jnp.where(held, jax.random.uniform(key, (size,)), 2))  # what is held already comes first
-    replaced = shuffled[jnp.clip(free - size, 0, size - 1)]
-    place = jnp.where(chosen, jnp.where(free < size, free, replaced), size)  # size: nowhere
-    filled = jnp.minimum(archive.filled + chosen.sum(), size).astype(jnp.int32)
+    replaced = shuffled[jnp.clip(free - room, 0, size - 1)]
+    place = jnp.where(chosen, jnp.where(free < room, free, replaced), size)  # size: nowhere
+    filled = jnp.minimum(archive.filled + chosen.sum(), room).astype(jnp.int32)
     return Archive(archive.vectors.at[place].set(vectors, mode="drop"), filled)
+
+
+def shrunk(archive: Archive, room: ArrayLike) -> Archive:
+    """The first ``room`` (may be traced) of what it holds."""
+    return archive._replace(filled=jnp.minimum(archive.filled, room).astype(jnp.int32))

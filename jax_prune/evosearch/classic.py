@@ -66,7 +66,7 @@ currenttobest1bin = Algorithm(_currenttobest1bin)
 currenttopbest1bin = Algorithm(
     _currenttopbest1bin,
     lambda config, length: archives.empty(config.population, length),
-    lambda key, memory, outcome: archives.insert(key, memory, outcome.parents, outcome.gain > 0),
+    lambda key, memory, outcome, config: archives.insert(key, memory, outcome.parents, outcome.gain > 0),
 )
 random = Algorithm(_random)
 

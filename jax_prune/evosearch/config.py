@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch.algorithms import ALGORITHMS
+from jax_prune.evosearch.algorithms import find
 from jax_prune.evosearch.racing import RACES
 from jax_prune.evosearch.vectors import REPAIRS
 
@@ -17,9 +16,10 @@ class Config:
     """Settings of ``search``; static and hashable, one compiled program for each.
 
     A search evaluates ``population * (generations + 1)`` candidates, the initial ones included, whatever the
-    ``algorithm`` (a key of ``algorithms.ALGORITHMS``). ``scale`` is the range from which every trial draws
-    its differential weight F (dither, Price, Storn and Lampinen 2005, section 2.5); ``crossover`` the share
-    of entries taken from the mutant; jde and shade find both themselves. ``repair``: what becomes of entries that
+    ``algorithm`` (a key of ``algorithms.ALGORITHMS``, or ``evosax:NAME``). ``scale`` is the range from which every
+    trial draws its differential weight F (dither, Price, Storn and Lampinen 2005, section 2.5); ``crossover`` the share
+    of entries taken from the mutant; jde, shade and lshade find both themselves, and the population of lshade shrinks,
+    so that it has more generations than are stated, ``len(sizes)``. ``repair``: what becomes of entries that
     leave the box, reflect, clip or resample. ``at_once`` candidates are evaluated together (``probe.at_once`` finds
     a good number): 1 is a loop, ``population`` or more one vmap. ``chunk``: the most generations between two
     looks of the host, for progress and Ctrl-C. ``race``: exact, a trial that has lost for certain is not evaluated to
@@ -40,10 +40,7 @@ class Config:
     confidence: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            close = difflib.get_close_matches(self.algorithm, ALGORITHMS, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ALGORITHMS)}"
-            raise BadInput(f"unknown search algorithm '{self.algorithm}': {hint}")
+        find(self.algorithm)
         if self.repair not in REPAIRS:
             raise BadInput(f"unknown repair '{self.repair}': known are {', '.join(REPAIRS)}")
         if self.race not in RACES:
@@ -65,3 +62,8 @@ class Config:
     def evaluations(self) -> int:
         """How many candidates a whole search evaluates."""
         return self.population * (self.generations + 1)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many candidates each generation evaluates, the initial one first; ``evaluations`` in all."""
+        return find(self.algorithm).sizes(self)

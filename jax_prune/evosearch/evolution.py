@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import seen
-from jax_prune.evosearch.algorithms import ALGORITHMS
+from jax_prune.evosearch.algorithms import find
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.duel import Duel, quantiles
 from jax_prune.evosearch.evaluation import Fitness, as_pytree
@@ -49,18 +49,19 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a reader wants of a generation; ``search`` stacks them: leading axis T + 1, NumPy arrays."""
+    """What a reader wants of a generation; ``search`` stacks them: leading axis [T], ``config.sizes``, NumPy arrays."""
 
     vectors: Array  # [P, G] as proposed
-    score: Score  # [P] of those vectors, or a lower bound where not exact; NaN reads +inf
+    evaluated: Array  # bool [P]: one of the candidates; False where a slot was out of use and all else means nothing
+    score: Score  # [P] of those vectors, or a lower bound where not exact; NaN, and what was not evaluated, reads +inf
     accepted: Array  # bool [P]: took its parent's place
     best_score: Score  # scalars: the best so far, this generation included
-    exact: Array  # bool [P]: the score is the score; False where a trial was certain to lose before its end
+    exact: Array  # bool [P]: the score is the score; False where a trial was certain to lose before its end, or not run
     work: Array  # float32 [P]: share of a whole evaluation that was done; 0 where the counts were seen before
 
 
 class Result(NamedTuple):
-    """The best vector float32 [G], its score, the final state, and every generation's Info [T + 1, ...]."""
+    """The best vector float32 [G], its score, the final state, and every generation's Info [T, ...]."""
 
     best: np.ndarray
     score: Score
@@ -81,7 +82,7 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
         population = _started(population, np.asarray(start, np.float32), box)
     score = worst(config.population)
     best_score = jax.tree.map(lambda leaf: leaf[0], score)
-    memory = ALGORITHMS[config.algorithm].start(config, population.shape[1])
+    memory = find(config.algorithm).start(config, population.shape[1])
     remembered = seen.empty(config.evaluations if config.race == "exact" else 0)
     no_losses = jnp.zeros((config.population, 0), jnp.float32)
     start_of = jnp.zeros((), jnp.int32)
@@ -91,23 +92,28 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
 def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
     """One generation: propose, evaluate, keep the better of parent and trial. Pure; jit and vmap it freely.
 
-    The first step on a state evaluates its initial population. Raises BadInput while being traced for a
-    fitness that raises or does not return a scalar.
+    The first step on a state evaluates its initial population. One beyond the ``config.sizes`` of an algorithm whose
+    population shrinks evaluates nothing and changes neither population nor best. Raises BadInput while being
+    traced for a fitness that raises or does not return a scalar.
     """
-    algorithm, first = ALGORITHMS[config.algorithm], state.generation == 0
+    algorithm, first = find(config.algorithm), state.generation == 0
     trials = algorithm.propose(key, state.population, state.score, state.memory, config, bounds)
     vectors = jnp.where(first, state.population, trials.vectors)
-    score, exact, work, remembered, losses = _evaluated(state, vectors, config, fitness)
+    asked = jnp.ones(len(vectors), bool) if trials.asked is None else first | trials.asked
+    score, exact, work, remembered, losses = _evaluated(state, vectors, asked, config, fitness)
     accepted = better(score, state.score) & finite(score)
     population = jnp.where(accepted[:, None], vectors, state.population)
     kept = _where(accepted, score, state.score)
     best, best_score = _best(state, vectors, score)
-    outcome = Outcome(trials, state.population, accepted, gain(state.score, score))
-    learnt = algorithm.learn(jax.random.fold_in(key, LEARN), state.memory, outcome)
-    memory = jax.tree.map(lambda old, new: jnp.where(first, old, new), state.memory, learnt)
+    outcome = Outcome(trials, state.population, accepted, gain(state.score, score), score, bounds)
+    begun, learnt = (
+        told(jax.random.fold_in(key, LEARN), state.memory, outcome, config)
+        for told in (algorithm.begin, algorithm.learn)
+    )
+    memory = jax.tree.map(partial(jnp.where, first), begun, learnt)
     return (
-        State(population, kept, best, best_score, state.generation + 1, memory, remembered, losses),
-        Info(vectors, score, accepted, best_score, exact, work),
+        State(population, kept, best, best_score, state.generation + asked.any(), memory, remembered, losses),
+        Info(vectors, asked, score, accepted, best_score, exact, work),
     )
 
 
@@ -135,16 +141,17 @@ def search(
     box, fitness = checked(bounds), as_pytree(fitness)
     if config.race == "paired" and isinstance(fitness, Summed):
         state, fitness = _paired(init_key, state, fitness)
+    total = len(config.sizes)
     length = 1 if isinstance(fitness, Summed) else chunk_length(config)
     infos = []
-    for first in range(0, config.generations + 1, length):
+    for first in range(0, total, length):
         state, info = _generations(step_key, state, config, length, box, fitness)
-        infos.append(jax.device_get(info))
+        infos.append(jax.tree.map(lambda leaf, left=total - first: leaf[:left], jax.device_get(info)))
         _check_scored(infos[-1], first)
         if first == 0 and isinstance(fitness, Summed) and config.race != "paired":
             state, fitness = _arranged(state, config, fitness)
         if progress is not None:
-            progress(length, _text(infos[-1]))
+            progress(min(length, total - first), _text(infos[-1]))
     info = jax.tree.map(lambda *leaves: np.concatenate(leaves), *infos)
     return Result(np.asarray(state.best), jax.device_get(state.best_score), state, info)
 
@@ -183,23 +190,25 @@ def compilations() -> int:
 
 
 def _evaluated(
-    state: State, vectors: Array, config: Config, fitness: Fitness
+    state: State, vectors: Array, asked: Array, config: Config, fitness: Fitness
 ) -> tuple[Score, Array, Array, Seen, Array]:
     """Scores [P], whether they are exact [P], the work they took [P], what is remembered, the survivors' losses."""
-    everyone = jnp.ones(len(vectors), bool)
-    if config.race == "none" or not isinstance(fitness, Summed):
-        score, work, _ = race(fitness, vectors, worst(len(vectors)), everyone, config.at_once)
-        return score, everyone, work, state.seen, state.losses
+    pairwise, unbarred = find(config.algorithm).pairwise, worst(len(vectors))
+    if config.race == "none" or not isinstance(fitness, Summed) or (config.race == "paired" and not pairwise):
+        score, work, _ = race(fitness, vectors, unbarred, asked, config.at_once)
+        return score, asked, work, state.seen, state.losses
     if config.race == "paired":
         duel = Duel(state.losses, jnp.asarray(quantiles(fitness.chunk_count, config.confidence)))
-        score, work, losses = race(fitness, vectors, state.score, everyone, config.at_once, duel)
+        score, work, losses = race(fitness, vectors, state.score, asked, config.at_once, duel)
         exact = work == 1
         accepted = exact & better(score, state.score)
         return score, exact, work, state.seen, jnp.where(accepted[:, None], losses, state.losses)
     lanes = jnp.arange(len(vectors)) % min(config.at_once, len(vectors))  # those of a body may round differently
     marks = seen.marks(jnp.column_stack([jax.vmap(fitness.kept)(vectors), lanes]))
-    remembered, known = seen.look_up(state.seen, marks)
-    score, work, _ = race(fitness, vectors, state.score, ~known, config.at_once)
+    remembered, found = seen.look_up(state.seen, marks)
+    known = found & asked
+    bar = state.score if pairwise else unbarred
+    score, work, _ = race(fitness, vectors, bar, asked & ~found, config.at_once)
     exact = known | (work == 1)
     memory = seen.insert(state.seen, marks, score, exact & ~known)
     return _where(known, remembered, score), exact, work, memory, state.losses
@@ -258,9 +267,15 @@ def _started(population: Array, start: np.ndarray, bounds: Bounds) -> Array:
 
 
 def chunk_length(config: Config) -> int:
-    """Generations between two looks: a divisor of their number, so that one program fits all chunks."""
-    total = config.generations + 1
-    return max(length for length in range(1, min(config.chunk, total) + 1) if total % length == 0)
+    """Generations between two looks: a divisor of their number, so that one program fits all chunks.
+
+    Where the population shrinks any number will do: steps beyond the last generation evaluate nothing.
+    """
+    total = len(config.sizes)
+    most = min(config.chunk, total)
+    if len(set(config.sizes)) > 1:
+        return most
+    return max(length for length in range(1, most + 1) if total % length == 0)
 
 
 def _check_scored(info: Info, first: int) -> None:

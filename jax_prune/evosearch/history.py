@@ -21,7 +21,8 @@ COLUMNS = ("generation", "candidate", "accepted", "value", "violation", "exact",
 
 
 def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
-    """What a search saw, as arrays for a file: vectors [T, P, G]; value, violation, accepted, exact, work [T, P].
+    """What a search saw, as arrays for a file: vectors [T, P, G], and for each what became of it [T, P].
+
 
     Where ``exact`` is False value and violation are the lower bounds at which a trial had lost (see ``racing``).
     With an ``objective`` whose ``kept`` says what a genome [G] stands for (int [G]) also kept [T, P, G].
@@ -33,6 +34,7 @@ def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
         "accepted": np.asarray(info.accepted),
         "exact": np.asarray(info.exact),
         "work": np.asarray(info.work),
+        "evaluated": np.asarray(info.evaluated),
     }
     if objective is not None:
         arrays["kept"] = np.asarray(_kept(objective, jnp.asarray(info.vectors)))
@@ -47,12 +49,12 @@ def rows(
     ``leading`` are constant first columns; ``names`` head the genome's columns, and ``kept/NAME`` those of the counts
     that it stood for, NAME of ``counted`` [G], by default the same. Raises BadInput where ``names`` do not fit.
     """
-    generations, population, length = arrays["vectors"].shape
+    length = arrays["vectors"].shape[2]
     if len(names) != length:
         raise BadInput(f"{len(names)} names for vectors of {length} entries: give one an entry")
     counts = [f"kept/{name}" for name in (names if counted is None else counted)] if "kept" in arrays else []
     table: list[list[Any]] = [[*leading, *COLUMNS, *names, *counts]]
-    for at in np.ndindex(generations, population):
+    for at in map(tuple, np.argwhere(arrays["evaluated"]).tolist()):
         decoded = arrays["kept"][at] if "kept" in arrays else ()
         scored = (int(arrays["accepted"][at]), arrays["value"][at], arrays["violation"][at])
         effort = (int(arrays["exact"][at]), arrays["work"][at])

@@ -57,15 +57,16 @@ def below(uniform: Array, count: ArrayLike) -> Array:
     return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
 
 
-def distinct(uniform: Array, beyond: ArrayLike = 0) -> Array:
+def distinct(uniform: Array, beyond: ArrayLike = 0, active: ArrayLike | None = None) -> Array:
     """For each of P slots K other slots, all different: uniforms [K, P] in [0, 1) to int32 [K, P].
 
     The k-th takes one of the P - 1 - k that are free and steps over the taken ones in ascending
     order: O(P) time and memory, where a permutation per slot would take O(P^2). The last one may also be one of
-    ``beyond`` further slots, P and above, as of an archive; their number may be traced.
+    ``beyond`` further slots, P and above, as of an archive; their number may be traced. With ``active`` (may be traced)
+    only the first so many slots choose and are chosen; they count as P, and what the others read means nothing.
     """
-    population = uniform.shape[1]
-    ascending, chosen = [jnp.arange(population, dtype=jnp.int32)], []
+    population = uniform.shape[1] if active is None else active
+    ascending, chosen = [jnp.arange(uniform.shape[1], dtype=jnp.int32)], []
     for index, share in enumerate(uniform):
         last = index == len(uniform) - 1
         free = population - 1 - index + (jnp.asarray(beyond, jnp.int32) if last else 0)

@@ -178,7 +178,7 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
         algorithm=config.algorithm,
         evaluations=config.population * (config.generations + 1),
         population=config.population,
-        generations=config.generations,
+        generations=len(compressed.rounds[-1].search.arrays["de"]["value"]) - 1,
         objective="loss" if config.tolerance is None else "kept fraction",
         history=tuple(_best_so_far(entry.search, "de") for entry in compressed.rounds),
         random_history=tuple(_best_so_far(entry.search, "random") for entry in compressed.rounds),
@@ -195,7 +195,7 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
 def _best_so_far(search: Stage, name: str) -> tuple[float, ...]:
     """Best feasible value after each evaluation; infinite before the first feasible one."""
     seen = search.arrays[name]
-    value = np.where(seen["violation"] == 0, seen["value"], np.inf).reshape(-1)
+    value = np.where(seen["violation"] == 0, seen["value"], np.inf)[seen["evaluated"]]
     return tuple(map(float, np.minimum.accumulate(value)))
 
 

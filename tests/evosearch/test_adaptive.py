@@ -23,7 +23,8 @@ PARENTS = jnp.arange(P * G, dtype=jnp.float32).reshape(P, G)
 def outcome(gains, scale, crossover):
     trials = Trials(PARENTS + 0.5, jnp.asarray(scale, jnp.float32), jnp.asarray(crossover, jnp.float32))
     gains = jnp.asarray(gains, jnp.float32)
-    return Outcome(trials, PARENTS, gains > 0, gains)
+    score = Score(jnp.zeros(P), jnp.zeros(P))
+    return Outcome(trials, PARENTS, gains > 0, gains, score, Bounds(jnp.zeros(G), jnp.full(G, 99.0)))
 
 
 @given(rounds=st.lists(st.lists(st.booleans(), min_size=P, max_size=P), max_size=6), seed=st.integers(0, 99))
@@ -62,7 +63,8 @@ def test_shade_remembers_weighted_means_of_what_succeeded(gains, place, seed):
     rng = np.random.default_rng(seed)
     scale, share = rng.uniform(0.1, 1, (2, P)).astype(np.float32)
     before = adaptive.shade.start(Config(population=P), G)._replace(place=jnp.int32(place))
-    after = adaptive.shade.learn(jax.random.key(0), before, outcome(gains, scale, share))
+    told = outcome(gains, scale, share)
+    after = adaptive.shade.learn(jax.random.key(0), before, told, Config(population=P))
     expected_scale, expected_share = np.full(P, 0.5), np.full(P, 0.5)
     if any(gains):
         weights = np.asarray(gains) / sum(gains)
@@ -76,7 +78,8 @@ def test_shade_remembers_weighted_means_of_what_succeeded(gains, place, seed):
 
 def test_jde_keeps_the_settings_of_accepted_trials_alone():
     before = adaptive.jde.start(Config(population=P), G)
-    after = adaptive.jde.learn(jax.random.key(0), before, outcome([1, 0, 0, 2, 0, 0], np.full(P, 0.3), np.full(P, 0.2)))
+    told = outcome([1, 0, 0, 2, 0, 0], np.full(P, 0.3), np.full(P, 0.2))
+    after = adaptive.jde.learn(jax.random.key(0), before, told, Config(population=P))
     np.testing.assert_allclose(after.scale, np.where([1, 0, 0, 1, 0, 0], 0.3, 0.5), rtol=1e-6)
     np.testing.assert_allclose(after.crossover, np.where([1, 0, 0, 1, 0, 0], 0.2, 0.9), rtol=1e-6)
 
@@ -118,7 +121,7 @@ def test_jde_draws_its_settings_anew_one_time_in_ten():
 
 
 @pytest.mark.parametrize("repair", list(REPAIRS))
-@pytest.mark.parametrize("algorithm", ["rand1bin", "currenttopbest1bin", "jde", "shade"])
+@pytest.mark.parametrize("algorithm", ["rand1bin", "currenttopbest1bin", "jde", "shade", "lshade", "evosax:CMA_ES"])
 def test_every_repair_keeps_the_box(algorithm, repair):
     box = Bounds(np.array([-1.0, 2.0, 0.0]), np.array([0.5, 2.0, 1e-3]))
     config = Config(algorithm=algorithm, population=8, generations=8, repair=repair)

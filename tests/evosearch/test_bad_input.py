@@ -73,7 +73,9 @@ def test_bounds(lower, upper, message):
     ("settings", "message"),
     [
         ({"algorithm": "rand2bin"}, "unknown search algorithm 'rand2bin': did you mean rand1bin"),
-        ({"algorithm": "annealing"}, "known: rand1bin, best1bin"),
+        ({"algorithm": "annealing"}, "known: rand1bin, best1bin.*and evosax:NAME"),
+        ({"algorithm": "evosax:CMAES"}, "evosax has no algorithm 'CMAES': did you mean CMA_ES"),
+        ({"algorithm": "evosax:"}, "unknown search algorithm 'evosax:'"),
         ({"population": 3}, "population is 3"),
         ({"generations": -1}, "generations is -1"),
         ({"crossover": 1.5}, "crossover is 1.5"),

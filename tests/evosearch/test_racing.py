@@ -45,6 +45,8 @@ def same_populations(left, right):
         ("rand1bin", 4, "tolerance"),
         ("shade", 4, "budget"),
         ("shade", 10, "budget"),
+        ("lshade", 1, "budget"),
+        ("lshade", 4, "tolerance"),
     ],
 )
 def test_the_very_same_populations_for_less_work(make, loss, metric, form, at_once, algorithm):
@@ -53,14 +55,25 @@ def test_the_very_same_populations_for_less_work(make, loss, metric, form, at_on
         whole = search(fitness, box, seed, algorithm, at_once=at_once, race="none")
         raced = search(fitness, box, seed, algorithm, at_once=at_once)
         same_populations(raced, whole)
-        assert (whole.info.work == 1).all() and whole.info.exact.all()
-        assert (raced.info.work[0] == 1).all() and raced.info.work[1:].mean() < 0.9
-        exact = raced.info.exact
+        evaluated, exact = whole.info.evaluated, raced.info.exact
+        np.testing.assert_array_equal(whole.info.work, evaluated)
+        np.testing.assert_array_equal(whole.info.exact, evaluated)
+        assert (raced.info.work[0] == 1).all() and raced.info.work[1:][evaluated[1:]].mean() < 0.9
         for part in ("value", "violation"):
             least, true = getattr(raced.info.score, part), getattr(whole.info.score, part)
             np.testing.assert_array_equal(least[exact], true[exact])
             assert (least <= true).all()
-        assert not raced.info.accepted[~exact].any() and not exact.all()
+        assert not raced.info.accepted[~exact].any() and (evaluated & ~exact).any()
+        assert not raced.info.work[~evaluated].any()
+
+
+def test_an_algorithm_that_reads_all_scores_is_told_true_ones(problem, loss, metric):
+    fitness, box = make_fitness(problem, loss, metric, "tolerance")
+    whole = search(fitness, box, 0, "evosax:DifferentialEvolution", race="none")
+    raced = search(fitness, box, 0, "evosax:DifferentialEvolution")
+    same_populations(raced, whole)
+    jax.tree.map(np.testing.assert_array_equal, raced.info.score, whole.info.score)
+    assert raced.info.exact.all() and ((raced.info.work == 1) | (raced.info.work == 0)).all()
 
 
 def test_a_trial_that_keeps_more_than_a_feasible_parent_is_never_evaluated(problem, loss, metric):

@@ -42,6 +42,18 @@ def test_history_holds_every_vector_and_score_exactly(problem, loss, tmp_path):
         history.rows(history.seen(result.info), NAMES[:2])
 
 
+def test_history_leaves_out_slots_that_are_out_of_use(tmp_path):
+    config = Config(algorithm="lshade", population=9, generations=6)
+    box = Bounds(np.zeros(3), np.ones(3))
+    info = evosearch.search(jax.random.key(0), config, box, jax.numpy.sum).info
+    history.write(tmp_path / "search_history.csv", info, NAMES)
+    rows = list(csv.DictReader((tmp_path / "search_history.csv").open()))
+    assert len(rows) == config.evaluations == 63 < info.evaluated.size
+    values = [np.float32(row["value"]) for row in rows]
+    np.testing.assert_array_equal(values, info.score.value[info.evaluated])
+    assert [int(row["generation"]) for row in rows] == list(np.repeat(np.arange(len(config.sizes)), config.sizes))
+
+
 def test_probe_returns_a_width_that_fits_and_was_measured():
     genomes = jnp.ones((12, 3))
     timings = probe.measure(jnp.sum, genomes, (1, 4, 50))
