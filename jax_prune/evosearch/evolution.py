@@ -101,11 +101,12 @@ def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitn
     vectors = jnp.where(first, state.population, trials.vectors)
     asked = jnp.ones(len(vectors), bool) if trials.asked is None else first | trials.asked
     score, exact, work, remembered, losses = _evaluated(state, vectors, asked, config, fitness)
-    accepted = better(score, state.score) & finite(score)
+    judged = _where(exact, score, worst(len(vectors)))  # who was decided early has lost, whatever its bound reads
+    accepted = better(judged, state.score) & finite(judged)
     population = jnp.where(accepted[:, None], vectors, state.population)
-    kept = _where(accepted, score, state.score)
-    best, best_score = _best(state, vectors, score)
-    outcome = Outcome(trials, state.population, accepted, gain(state.score, score), score, bounds)
+    kept = _where(accepted, judged, state.score)
+    best, best_score = _best(state, vectors, judged)
+    outcome = Outcome(trials, state.population, accepted, gain(state.score, judged), judged, bounds)
     begun, learnt = (
         told(jax.random.fold_in(key, LEARN), state.memory, outcome, config)
         for told in (algorithm.begin, algorithm.learn)
