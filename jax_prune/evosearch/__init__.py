@@ -9,7 +9,7 @@
 ``fitness(genome [G]) -> scalar`` judges one candidate, lower is better; the search evaluates many at once.
 """
 
-from jax_prune.evosearch import grid, history, probe, sensitivity
+from jax_prune.evosearch import grid, history, probe, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
@@ -55,6 +55,7 @@ __all__ = [
     "reachable",
     "search",
     "sensitivity",
+    "sharding",
     "step",
     "tolerance",
 ]

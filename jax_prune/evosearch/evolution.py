@@ -11,22 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import seen
+from jax_prune.evosearch import seen, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
+from jax_prune.evosearch.checkpoint import Keeper, digest
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, as_pytree
 from jax_prune.evosearch.proposal import Outcome
-from jax_prune.evosearch.racing import Summed, race
+from jax_prune.evosearch.racing import ONE_DEVICE, Summed, race
 from jax_prune.evosearch.score import Score, better, finite, gain, index_of_best, worst
 from jax_prune.evosearch.seen import Seen
+from jax_prune.evosearch.sharding import Devices
 from jax_prune.evosearch.vectors import inside, latin_hypercube
 from jax_prune.types import Array, Bounds
 
@@ -83,16 +87,19 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
     return State(population, score, population[0], best_score, jnp.zeros((), jnp.int32), memory, remembered)
 
 
-def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
+def step(
+    key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness, devices: Devices = ONE_DEVICE
+) -> tuple[State, Info]:
     """One generation: propose, evaluate, keep the better of parent and trial. Pure; jit and vmap it freely.
 
-    The first step on a state evaluates its initial population. Raises BadInput while being traced for a
+    The first step on a state evaluates its initial population; several ``devices`` share it out (``sharding.on_all``).
+    Raises BadInput while being traced for a
     fitness that raises or does not return a scalar.
     """
     algorithm, first = ALGORITHMS[config.algorithm], state.generation == 0
     trials = algorithm.propose(key, state.population, state.score, state.memory, config, bounds)
     vectors = jnp.where(first, state.population, trials.vectors)
-    score, exact, work, remembered = _evaluated(state, vectors, config, fitness)
+    score, exact, work, remembered = _evaluated(state, vectors, config, fitness, devices)
     accepted = better(score, state.score) & finite(score)
     population = jnp.where(accepted[:, None], vectors, state.population)
     kept = _where(accepted, score, state.score)
@@ -113,7 +120,10 @@ def search(
     fitness: Fitness,
     *,
     start: ArrayLike | None = None,
+    mesh: Mesh | None = None,
     progress: Callable[[int, str], Any] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> Result:
     """The best of ``config.evaluations`` vectors in the box, and all that was seen on the way.
 
@@ -123,23 +133,42 @@ def search(
     end. Raises BadInput for bad bounds, a fitness that raises or returns no scalar, and one that gives no
     candidate of a generation a finite score before any other had one; the message names the generation. A fitness
     that is ``racing.Summed`` has its examples arranged anew after the initial candidates, by what the best of
-    them loses most on; under ``config.race`` "exact" trials are then decided early.
+    them loses most on; under ``config.race`` "exact" trials are then decided early. The devices of a ``mesh`` with
+    the axes ("candidates", "data") share the evaluation out, and change nothing in what comes out; of several processes
+    all must call this alike. What has been found lies in the folder ``checkpoint``, saved at most every
+    ``checkpoint_seconds``: the same search, called again after it was killed, goes on there and ends with the same bits
+    (BadInput where the folder holds another search's).
     """
+    if mesh is not None:
+        sharding.checked(mesh)
     init_key, step_key = jax.random.split(key)
     state = init(init_key, config, bounds, start)
     box, fitness = checked(bounds), as_pytree(fitness)
     length = 1 if isinstance(fitness, Summed) else _chunk(config)
-    infos = []
-    for first in range(0, config.generations + 1, length):
-        state, info = _generations(step_key, state, config, length, box, fitness)
+    infos: list[Info] = []
+    keeper = None
+    if checkpoint is not None:
+        keeper = Keeper(Path(checkpoint), digest(key, config, box, fitness, start), checkpoint_seconds)
+        state, infos = _resumed(keeper, state)
+    done = len(infos[0].vectors) if infos else 0
+    if done and isinstance(fitness, Summed):
+        fitness = _arranged(_first_best(infos[0]), config, fitness)
+    if done and progress is not None:
+        progress(done, _text(infos[-1]))
+    placed = sharding.shared_out(fitness, mesh)
+    for first in range(done, config.generations + 1, length):
+        state, info = _looked(step_key, state, config, length, box, placed, mesh)
         infos.append(jax.device_get(info))
         _check_scored(infos[-1], first)
         if first == 0 and isinstance(fitness, Summed):
-            state, fitness = _arranged(state, config, fitness)
+            fitness = _arranged(state.best, config, fitness)
+            placed = sharding.shared_out(fitness, mesh)
+            state = state._replace(seen=seen.empty(len(state.seen.marks)))  # sums are rounded anew
+        if keeper is not None:
+            keeper.save(first + length, (state, _joined(infos)))
         if progress is not None:
             progress(length, _text(infos[-1]))
-    info = jax.tree.map(lambda *leaves: np.concatenate(leaves), *infos)
-    return Result(np.asarray(state.best), jax.device_get(state.best_score), state, info)
+    return Result(np.asarray(state.best), jax.device_get(state.best_score), state, _joined(infos))
 
 
 def checked(bounds: Bounds) -> Bounds:
@@ -160,14 +189,30 @@ def checked(bounds: Bounds) -> Bounds:
 _spread = jax.jit(latin_hypercube, static_argnames="population")
 
 
-@partial(jax.jit, static_argnames=("config", "length"))
+@partial(jax.jit, static_argnames=("config", "length", "mesh"))
 def _generations(
-    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness
+    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness, mesh: Mesh | None
 ) -> tuple[State, Info]:
-    def body(state: State, _: None) -> tuple[State, Info]:
-        return step(jax.random.fold_in(key, state.generation), state, config, bounds, fitness)
+    devices = ONE_DEVICE if mesh is None else sharding.devices_of(mesh, isinstance(fitness, Summed))
 
-    return jax.lax.scan(body, state, length=length)
+    def run(key: Array, state: State, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
+        def body(state: State, _: None) -> tuple[State, Info]:
+            return step(jax.random.fold_in(key, state.generation), state, config, bounds, fitness, devices)
+
+        return jax.lax.scan(body, state, length=length)
+
+    run_by = run if mesh is None else partial(sharding.on_all, run, mesh)
+    return run_by(key, state, bounds, fitness)
+
+
+def _looked(
+    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness, mesh: Mesh | None
+) -> tuple[State, Info]:
+    """``_generations`` where they are to run; what comes out lies on this process's own device."""
+    if mesh is None:
+        return _generations(key, state, config, length, bounds, fitness, None)
+    key, state, bounds = sharding.everywhere((key, state, bounds), mesh)
+    return sharding.local(_generations(key, state, config, length, bounds, fitness, mesh))
 
 
 def compilations() -> int:
@@ -175,31 +220,49 @@ def compilations() -> int:
     return int(_generations._cache_size())  # type: ignore[attr-defined]
 
 
-def _evaluated(state: State, vectors: Array, config: Config, fitness: Fitness) -> tuple[Score, Array, Array, Seen]:
+def _evaluated(
+    state: State, vectors: Array, config: Config, fitness: Fitness, devices: Devices
+) -> tuple[Score, Array, Array, Seen]:
     """Scores [P], whether they are exact [P], the work they took [P], and what is remembered of them."""
     everyone = jnp.ones(len(vectors), bool)
     if config.race != "exact" or not isinstance(fitness, Summed):
-        score, work = race(fitness, vectors, worst(len(vectors)), everyone, config.at_once)
+        score, work = race(fitness, vectors, worst(len(vectors)), everyone, config.at_once, devices)
         return score, everyone, work, state.seen
     lanes = jnp.arange(len(vectors)) % min(config.at_once, len(vectors))  # those of a body may round differently
     marks = seen.marks(jnp.column_stack([jax.vmap(fitness.kept)(vectors), lanes]))
     remembered, known = seen.look_up(state.seen, marks)
-    score, work = race(fitness, vectors, state.score, ~known, config.at_once)
+    score, work = race(fitness, vectors, state.score, ~known, config.at_once, devices)
     exact = known | (work == 1)
     return _where(known, remembered, score), exact, work, seen.insert(state.seen, marks, score, exact & ~known)
 
 
-def _arranged(state: State, config: Config, fitness: Summed) -> tuple[State, Summed]:
-    """The examples on which the best so far loses most come first from now on; sums are rounded anew.
+def _joined(infos: list[Info]) -> Info:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *infos)
+
+
+def _resumed(keeper: Keeper, state: State) -> tuple[State, list[Info]]:
+    """The state that a killed search had come to, and its Info until then; ``state`` and none where it begins."""
+    like = Info(0, Score(0, 0), 0, Score(0, 0), 0, 0)  # type: ignore[arg-type]
+    found = keeper.restored((state, like))
+    return (state, []) if found is None else (jax.tree.map(jnp.asarray, found[0]), [found[1]])
+
+
+def _first_best(info: Info) -> Array:
+    """The best [G] of the initial candidates."""
+    return jnp.asarray(info.vectors[0][index_of_best(Score(*(jnp.asarray(part[0]) for part in info.score)))])
+
+
+def _arranged(best: Array, config: Config, fitness: Summed) -> Summed:
+    """The examples on which ``best`` loses most come first from now on.
 
     Raises BadInput where racing would not be exact.
     """
-    arranged, sound = _arrange(fitness, jnp.asarray(state.best))
+    arranged, sound = _arrange(fitness, jnp.asarray(best))
     if config.race == "exact" and not bool(sound):
         raise BadInput(
             "a loss is negative or a metric above 1, so no trial has lost for certain before its end: give race='none'"
         )
-    return state._replace(seen=seen.empty(len(state.seen.marks))), arranged
+    return arranged
 
 
 @jax.jit

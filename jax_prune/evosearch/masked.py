@@ -42,6 +42,7 @@ class MaskedLoss:
     groups: tuple[Group, ...] = flax.struct.field(pytree_node=False)
     loss: ExampleFunction = flax.struct.field(pytree_node=False)
     metric: ExampleFunction | None = flax.struct.field(pytree_node=False)
+    stride: int = flax.struct.field(pytree_node=False, default=1)  # a device's chunks among others: see sharding.py
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -97,7 +98,7 @@ class MaskedLoss:
 
     def _each(self, params: Tree, index: Array) -> Means:
         """Of every example of a chunk: [b]."""
-        batch = jax.tree.map(lambda leaf: _at(leaf, index), self.chunks)
+        batch = jax.tree.map(lambda leaf: _at(leaf, index // self.stride), self.chunks)
         outputs, _ = self.net.apply(params, self.net.state, batch.x, train=False, key=None)
         loss = self.loss(outputs, batch).astype(jnp.float32)
         return Means(loss, self.metric(outputs, batch).astype(jnp.float32) if self.metric else jnp.zeros_like(loss))

@@ -8,6 +8,7 @@ populations are those of full evaluation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -16,9 +17,11 @@ import jax.numpy as jnp
 
 from jax_prune.evosearch.evaluation import Fitness, guarded, scored, some
 from jax_prune.evosearch.score import Score, better, or_worst, worst
+from jax_prune.evosearch.sharding import Devices
 from jax_prune.types import Array
 
 RACES = ("exact", "none")
+ONE_DEVICE = Devices()
 SLACK = 1e-6  # a loop and what follows it may round the same expression differently: ties are not decided early
 
 
@@ -71,27 +74,35 @@ class _Progress(NamedTuple):
     done: Array
 
 
-def race(fitness: Fitness, genomes: Array, bar: Score, asked: Array, at_once: int) -> Evaluated:
+def race(
+    fitness: Fitness, genomes: Array, bar: Score, asked: Array, at_once: int, devices: Devices = ONE_DEVICE
+) -> Evaluated:
     """Scores of those genomes [P, G] that are ``asked`` (bool [P]), each until it is certain to miss its bar [P].
 
     A fitness that is not ``Summed`` is evaluated whole. ``at_once`` 1 runs a loop a candidate; more run rounds of
-    one chunk each, in bodies of that many candidates which are filled with survivors.
+    one chunk each, in bodies of that many candidates which are filled with survivors. Several ``devices`` share out
+    candidates or bodies, and look at that many chunks before they decide, one after the other.
     """
-    if not isinstance(fitness, Summed):
-        score = some(partial(scored, fitness), genomes, asked, at_once, worst(len(genomes)))
-        return Evaluated(score, asked.astype(jnp.float32))
     # behind the barrier raced and whole evaluation are one program, so that they agree to the last bit
     bar, asked = jax.lax.optimization_barrier((bar, asked))
+    if not isinstance(fitness, Summed):
+        score = some(partial(scored, fitness), genomes, asked, at_once, worst(len(genomes)), devices)
+        return Evaluated(score, asked.astype(jnp.float32))
     kept = jax.vmap(guarded(fitness.kept))(genomes)
     run = _loops if at_once == 1 else partial(_rounds, width=min(at_once, len(genomes)))
-    progress = run(fitness, kept, bar, asked)
-    score = jax.vmap(fitness.bound)(kept, *progress)
+    progress = run(fitness, kept, bar, asked, devices)
+    # one by one: by a scalar XLA divides a vector, or multiplies it with the inverse, as the context happens to be
+    score = jax.lax.map(lambda candidate: fitness.bound(candidate[0], *candidate[1]), (kept, progress))
     score = jax.tree.map(partial(jnp.where, asked), or_worst(score), worst(len(genomes)))
     return Evaluated(score, progress.done / fitness.chunk_count)
 
 
-def _loops(fitness: Summed, kept: Array, bar: Score, asked: Array) -> _Progress:
+def _loops(fitness: Summed, kept: Array, bar: Score, asked: Array, devices: Devices) -> _Progress:
     """One candidate after the other, each with a loop of its own."""
+    row, column = devices.place()
+    population = len(kept)
+    share = -(-population // devices.candidates)
+    candidates = jax.tree.map(lambda leaf: _padded(leaf, share * devices.candidates), (kept, bar, asked))
 
     def run(candidate: tuple[Array, Score, Array]) -> _Progress:
         kept, bar, asked = candidate
@@ -101,20 +112,23 @@ def _loops(fitness: Summed, kept: Array, bar: Score, asked: Array) -> _Progress:
             return asked & _is_open(fitness, kept, bar, progress)
 
         def add(progress: _Progress) -> _Progress:
-            part = guarded(fitness.part)(prepared, progress.done)
-            return _Progress(jax.tree.map(jnp.add, progress.sums, part), progress.done + 1)
+            parts = devices.along_data(guarded(fitness.part)(prepared, progress.done + column))
+            return _added(progress, parts, jnp.ones((), bool), open_still)[0]
 
         return jax.lax.while_loop(open_still, add, _start(()))
 
-    return jax.lax.map(run, (kept, bar, asked))
+    mine = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row * share, share), candidates)
+    ends = devices.gathered(jax.lax.map(run, mine))
+    return jax.tree.map(lambda leaf: leaf[:, 0].reshape(-1)[:population], ends)
 
 
-def _rounds(fitness: Summed, kept: Array, bar: Score, asked: Array, width: int) -> _Progress:
+def _rounds(fitness: Summed, kept: Array, bar: Score, asked: Array, devices: Devices, width: int) -> _Progress:
     """A chunk for all who are still in the race, then the next one, in bodies of ``width`` as far as there are some.
 
     A candidate keeps its lane, the place modulo ``width``, since lanes of one body may round differently: a body
     takes the next survivor of each.
     """
+    row, column = devices.place()
     population = len(kept)
     bodies = -(-population // width)
     kept, bar, asked = jax.tree.map(lambda leaf: _padded(leaf, bodies * width), (kept, bar, asked))
@@ -122,23 +136,33 @@ def _rounds(fitness: Summed, kept: Array, bar: Score, asked: Array, width: int) 
 
     def round_of(carry: tuple[_Progress, Array]) -> tuple[_Progress, Array]:
         progress, survivors = carry
-        index = jnp.max(jnp.where(survivors, progress.done, 0))
+        index = jnp.max(jnp.where(survivors, progress.done, 0)) + column
         queues = survivors.reshape(bodies, width)
         order = jnp.argsort(~queues, axis=0)
 
-        def body(number: Array, sums: Sums) -> Sums:
-            chosen = order[number] * width + lanes
+        def body(turn: Array, sums: Sums) -> Sums:
+            chosen = order[turn * devices.candidates + row] * width + lanes
             part = jax.vmap(lambda kept: guarded(fitness.part)(guarded(fitness.prepare)(kept), index))(kept[chosen])
             return jax.tree.map(lambda total, new: total.at[chosen].set(new), sums, part)
 
-        parts = jax.lax.fori_loop(0, queues.sum(axis=0).max(), body, progress.sums)
-        sums = jax.tree.map(lambda total, new: jnp.where(survivors, total + new, total), progress.sums, parts)
-        progress = _Progress(sums, progress.done + survivors)
-        return progress, survivors & is_open(kept, bar, progress)
+        parts = jax.lax.fori_loop(0, devices.turns(queues.sum(axis=0).max()), body, progress.sums)
+        owner = jnp.argsort(order, axis=0).reshape(-1) % devices.candidates
+        return _added(progress, devices.picked(parts, owner), survivors, partial(is_open, kept, bar))
 
     start = _start((bodies * width,))
     end, _ = jax.lax.while_loop(lambda carry: carry[1].any(), round_of, (start, asked & is_open(kept, bar, start)))
     return jax.tree.map(lambda leaf: leaf[:population], end)
+
+
+def _added(
+    progress: _Progress, parts: Sums, survivors: Array, is_open: Callable[[_Progress], Array]
+) -> tuple[_Progress, Array]:
+    """With the ``parts`` [D, ...] of the next D chunks, one after the other, of those who are open until then."""
+    for number in range(len(parts.loss)):
+        sums = Sums(*(jnp.where(survivors, s + p[number], s) for s, p in zip(progress.sums, parts, strict=True)))
+        progress = _Progress(sums, progress.done + survivors)
+        survivors = survivors & is_open(progress)
+    return progress, survivors
 
 
 def _padded(leaf: Array, length: int) -> Array:
