@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ import safetensors.numpy
 from jax_prune import distributed, storage
 from jax_prune.errors import BadInput
 from jax_prune.types import Array, Tree
+
+UNFINISHED = ".unfinished"
 
 
 class Stage(NamedTuple):
@@ -57,10 +60,15 @@ class Stages:
             self._known[name] = self._read_or_compute(name, compute)
         return self._known[name]
 
+    def scratch(self, name: str, part: str) -> Path | None:
+        """A folder for a ``part`` of what the stage ``name`` has found so far; gone once the stage is saved."""
+        return None if self.folder is None else self.folder / f"{name}{UNFINISHED}" / part
+
     def _read_or_compute(self, name: str, compute: Callable[[], Stage]) -> Stage:
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
         found = _agreed(_read(path) if path is not None and distributed.is_first() else None)
         if found is not None:
+            self._tidy(name)
             self.seconds[self._prefix + name] = found.facts.pop("seconds")
             return found
         start, before = time.perf_counter(), sum(self.seconds.values())
@@ -72,9 +80,14 @@ class Stages:
         self.seconds[self._prefix + name] = seconds
         if path is not None:
             storage.save_arrays(path, storage.flatten_paths(arrays), facts | {"seconds": seconds})
+            self._tidy(name)
         computed = _agreed(Stage(arrays, facts))
         assert computed is not None
         return computed
+
+    def _tidy(self, name: str) -> None:
+        if self.folder is not None and distributed.is_first():
+            shutil.rmtree(self.folder / f"{name}{UNFINISHED}", ignore_errors=True)
 
 
 def stage_key(key: Array, name: str) -> Array:
