@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -145,8 +144,9 @@ def test_short_searches_write_nothing(tmp_path, fitness_of):
     assert not (tmp_path / "search").exists()
 
 
+# a third argument N has it killed in the middle of a save, at the N-th renaming: then the temporary folder is there
 RUN = """
-import sys, time
+import os, signal, sys
 import jax, numpy as np
 from conftest import SIZES, close, make_problem, squared
 from jax_prune import evosearch
@@ -154,6 +154,16 @@ ratios = evosearch.Bounds(np.zeros(3), np.array([0.9, 0.95, 0.8]))
 masked = evosearch.masked_loss(*make_problem(0), squared, close, chunk=9)
 fitness, box = evosearch.budget_loss(masked, 70, ratios), evosearch.genome_box(SIZES, ratios)
 config = evosearch.Config("shade", 10, 40, at_once=4)
+renamings = []
+def dying(real):
+    def rename(*arguments, **options):
+        renamings.append(1)
+        if len(renamings) == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **options)
+    return rename
+if len(sys.argv) > 3:
+    os.rename, os.replace = dying(os.rename), dying(os.replace)
 print("begun", flush=True)
 result = evosearch.search(
     jax.random.key(2), config, box, fitness, checkpoint=sys.argv[1], checkpoint_seconds=0,
@@ -164,9 +174,9 @@ np.savez(sys.argv[2], **{jax.tree_util.keystr(path): leaf for path, leaf in leav
 """
 
 
-def start(folder, out):
+def start(folder, out, *killed_at):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)])}
-    command = [sys.executable, "-c", RUN, str(folder), str(out)]
+    command = [sys.executable, "-c", RUN, str(folder), str(out), *map(str, killed_at)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -185,21 +195,17 @@ def kill_after(process, looks, seconds):
     process.wait()
 
 
-def kill_while_saving(process, folder, saves):
-    """SIGKILL as soon as the temporary folder of a save is there; whether there was one to be seen."""
-    seen = set()
-    while process.poll() is None and len(seen) < saves:
-        seen |= {path.name for path in folder.glob("*tmp*")}
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return any("tmp" in path.name for path in folder.glob("*"))
+def killed_while_saving(folder, out, renaming):
+    """SIGKILL in the middle of a save, which leaves what it had written so far."""
+    assert start(folder, out, renaming).wait(300) == -signal.SIGKILL
+    assert [path for path in folder.rglob("*") if "tmp" in path.name]
 
 
 def test_killed_in_the_middle_and_while_saving(tmp_path):
     folder = tmp_path / "killed"
     whole = finish(tmp_path / "whole", tmp_path / "whole.npz")
     kill_after(start(folder, tmp_path / "none.npz"), 4, 0)
-    kill_while_saving(start(folder, tmp_path / "none.npz"), folder, 3)
+    killed_while_saving(folder, tmp_path / "none.npz", 5)
     assert not (tmp_path / "none.npz").exists()
     resumed = finish(folder, tmp_path / "resumed.npz")
     assert whole.keys() == resumed.keys()
@@ -210,12 +216,8 @@ def test_killed_in_the_middle_and_while_saving(tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_many_times(tmp_path, seed):
     whole = finish(tmp_path / "whole", tmp_path / "whole.npz")
-    folder, draw, torn = tmp_path / "killed", random.Random(seed), 0
-    for _ in range(5):
-        kill_after(start(folder, tmp_path / "none.npz"), draw.randrange(4), draw.uniform(0, 0.5))
-        torn += kill_while_saving(start(folder, tmp_path / "none.npz"), folder, draw.randrange(1, 4))
-        if (tmp_path / "none.npz").exists():  # it came to its end: once more from the start
-            (tmp_path / "none.npz").unlink()
-            shutil.rmtree(folder)
+    folder, draw = tmp_path / "killed", random.Random(seed)
+    for _ in range(4):
+        kill_after(start(folder, tmp_path / "none.npz"), draw.randrange(4), draw.uniform(0, 0.1))
+        killed_while_saving(folder, tmp_path / "none.npz", draw.randrange(1, 9))
     same(finish(folder, tmp_path / "resumed.npz"), whole)
-    assert torn
