@@ -200,8 +200,8 @@ def _torch(name: str) -> dict[str, Any]:
     kept = _candidates(masked)
     layers = [(np.asarray(masked.net.params[g.name]["kernel"]), np.asarray(masked.net.params[g.name]["bias"]))
               for g in masked.groups]  # fmt: skip
-    x = torch.tensor(np.asarray(masked.chunks.x)).reshape(-1, 28, 28, 1).float() / 255
-    y = torch.tensor(np.asarray(masked.chunks.y)).reshape(-1).long()
+    x = torch.tensor(np.asarray(masked.chunks.batch.x)).reshape(-1, 28, 28, 1).float() / 255
+    y = torch.tensor(np.asarray(masked.chunks.batch.y)).reshape(-1).long()
     weights = [torch.tensor(kernel.T if kernel.ndim == 2 else kernel.transpose(3, 2, 0, 1)) for kernel, _ in layers]
     biases = [torch.tensor(bias) for _, bias in layers]
     images = x.reshape(-1, 784) if name == "lenet300" else x.permute(0, 3, 1, 2)
@@ -256,8 +256,8 @@ def _naive(name: str) -> dict[str, Any]:
 
     masked = _masked(name)
     net, names = masked.net, [group.name for group in masked.groups]
-    x = masked.chunks.x.reshape(-1, *masked.chunks.x.shape[2:])[:EXAMPLES]
-    y = masked.chunks.y.reshape(-1)[:EXAMPLES]
+    x = masked.chunks.batch.x.reshape(-1, *masked.chunks.batch.x.shape[2:])[:EXAMPLES]
+    y = masked.chunks.batch.y.reshape(-1)[:EXAMPLES]
 
     def fitness(ratios: Any, params: Any, x: Any, y: Any) -> Any:
         pruned = {}
@@ -321,7 +321,7 @@ def _peak(name: str) -> dict[str, Any]:
     else:
         net = masked.net
         forward = jax.jit(lambda params, x: net.apply(params, net.state, x, train=False, key=None)[0])
-        chunks = [masked.chunks.x[0], masked.chunks.x.reshape(-1, 28, 28, 1)]
+        chunks = [masked.chunks.batch.x[0], masked.chunks.batch.x.reshape(-1, 28, 28, 1)]
         best = max(PRODUCTS[name] * len(x) / median(lambda x=x: forward(net.params, x)) for x in chunks)
     return {"share": ours / best, "macs_per_second": ours, "peak_macs_per_second": best}
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
-from jax_prune import __version__, flags
+from jax_prune import __version__, distributed, flags
 from jax_prune.errors import BadInput
 from jax_prune.studies import STUDIES
 
@@ -44,7 +45,13 @@ other
 
 def console() -> None:
     """Entry point of the installed command."""
-    sys.exit(main(sys.argv[1:]))
+    try:
+        status = main(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    distributed.leave(status)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -99,10 +106,12 @@ def _study(name: str, arguments: list[str]) -> int:
         return 0
     workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")
     config = flags.apply(values, config.smoke() if values.smoke else config)
+    distributed.start()
     report = study.run(config, workdir)
     from jax_prune import report as reporting
 
-    reporting.show(report, Path(workdir) / "report.html")
+    if distributed.is_first():
+        reporting.show(report, Path(workdir) / "report.html")
     return 0
 
 

@@ -107,7 +107,7 @@ def compress(
         question = ask(key_of(f"{name}/rank"), net, groups, before, sample, lesson, plan, budget, cost, reference)
         sensitivity = stages(f"{name}/sensitivity", partial(sweep, question, plan))
         question = question.within(sensitivity)
-        search = stages(f"{name}/search", partial(find, key_of(f"{name}/search"), question, plan, stages))
+        search = stages(f"{name}/search", partial(find, key_of(f"{name}/search"), question, plan, stages, name))
         kept = search.arrays["kept"]
         steps = plan.final_steps if number == plan.rounds else plan.round_steps
         tuned = stages(

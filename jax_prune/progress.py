@@ -5,7 +5,7 @@
     progress.note("round 1: 40x")
 
 Everything goes to standard error, so that standard output holds results alone. Bars opened
-inside one another share one display.
+inside one another share one display. Of several processes of one run the first alone shows anything.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from jax_prune import distributed
+
 QUIET = 30.0  # seconds between two lines of a task where there is no terminal
 
 Advance = Callable[..., None]
@@ -37,7 +39,7 @@ _display: ContextVar[Progress | None] = ContextVar("display", default=None)
 
 @cache
 def _console() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, quiet=not distributed.is_first())
 
 
 class _Rate(ProgressColumn):

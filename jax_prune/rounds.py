@@ -84,29 +84,33 @@ def sweep(question: Question, plan: Plan) -> Stage:
     return Stage(arrays | {"lower": box.lower, "upper": box.upper}, {"limit": plan.sensitivity})
 
 
-def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
+def find(key: Array, question: Question, plan: Plan, stages: Stages, name: str) -> Stage:
     """The round's counts int [G], with every vector and score that its searches saw.
 
     With ``plan.baselines`` all allocations are scored at the same budget: the question's, or the one that the
-    tolerance search found. Without, only what the plan's own allocation needs is searched.
+    tolerance search found. Without, only what the plan's own allocation needs is searched. All devices that there are
+    share a search out; one that is killed goes on from its last checkpoint.
     """
     config = plan.search
-    names = _searches(question, plan)
+    searches = _searches(question, plan)
     width = plan.at_once
-    if names and not width:
+    if searches and not width:
         width = stages("probe", partial(_probe, question, plan)).facts["at_once"]
     fitness, box = _fitness(question, plan)
     # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
     start = np.asarray(box.lower)[None] if question.budget is None else None
     found, arrays, work = {}, {}, {}
-    for name in names:
-        algorithm = config.algorithm if name == "de" else name
+    for search in searches:
+        algorithm = config.algorithm if search == "de" else search
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
         with progress.bar(f"search ({algorithm})", len(settings.sizes)) as advance:
-            result = evosearch.search(key, settings, box, fitness, start=start, progress=advance)
-        found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
-        arrays[name] = evosearch.history.seen(result.info, fitness)
-        work[name] = float(result.info.work.sum() / result.info.evaluated.sum())
+            result = evosearch.search(
+                key, settings, box, fitness, start=start, mesh=evosearch.sharding.all_devices(), progress=advance,
+                checkpoint=stages.scratch(f"{name}/search", search),
+            )  # fmt: skip
+        found[search] = np.asarray(fitness.kept(jnp.asarray(result.best)))
+        arrays[search] = evosearch.history.seen(result.info, fitness)
+        work[search] = float(result.info.work.sum() / result.info.evaluated.sum())
     budget = int(found["de"].sum()) if question.budget is None else question.budget
     found |= baselines.unsearched(question, budget, STATIC if plan.baselines else (plan.allocation,))
     # a tolerance lets each search find a budget of its own: only those of one budget are compared

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,10 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import safetensors.numpy
 
-from jax_prune import storage
+from jax_prune import distributed, storage
 from jax_prune.errors import BadInput
 from jax_prune.types import Array, Tree
+
+UNFINISHED = ".unfinished"
 
 
 class Stage(NamedTuple):
@@ -30,7 +34,8 @@ class Stages:
     """The stages of one run under ``folder``, or in memory only where ``folder`` is None.
 
     A killed run that is started again finds its finished stages and goes on with the next. Each stage
-    file carries a digest, so a truncated or altered one is refused rather than used.
+    file carries a digest, so a truncated or altered one is refused rather than used. Of several processes
+    (``distributed``) all compute, the first alone reads and writes, and all go on with what the first one has.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, config: dict[str, Any]):
@@ -39,7 +44,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
         self._prefix = ""
         self._known: dict[str, Stage] = {}
-        if self.folder is not None:
+        if self.folder is not None and distributed.is_first():
             _claim(self.folder, json.loads(json.dumps(config)))
 
     def within(self, name: str) -> Stages:
@@ -55,12 +60,17 @@ class Stages:
             self._known[name] = self._read_or_compute(name, compute)
         return self._known[name]
 
+    def scratch(self, name: str, part: str) -> Path | None:
+        """A folder for a ``part`` of what the stage ``name`` has found so far; gone once the stage is saved."""
+        return None if self.folder is None else self.folder / f"{name}{UNFINISHED}" / part
+
     def _read_or_compute(self, name: str, compute: Callable[[], Stage]) -> Stage:
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
-        if path is not None and path.exists():
-            flat, facts = storage.load_arrays(path)
-            self.seconds[self._prefix + name] = facts.pop("seconds")
-            return Stage(storage.unflatten_paths(flat), facts)
+        found = _agreed(_read(path) if path is not None and distributed.is_first() else None)
+        if found is not None:
+            self._tidy(name)
+            self.seconds[self._prefix + name] = found.facts.pop("seconds")
+            return found
         start, before = time.perf_counter(), sum(self.seconds.values())
         arrays, facts = compute()
         arrays = jax.tree.map(np.asarray, arrays)
@@ -69,9 +79,15 @@ class Stages:
         seconds = max(0.0, time.perf_counter() - start - (sum(self.seconds.values()) - before))
         self.seconds[self._prefix + name] = seconds
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             storage.save_arrays(path, storage.flatten_paths(arrays), facts | {"seconds": seconds})
-        return Stage(arrays, facts)
+            self._tidy(name)
+        computed = _agreed(Stage(arrays, facts))
+        assert computed is not None
+        return computed
+
+    def _tidy(self, name: str) -> None:
+        if self.folder is not None and distributed.is_first():
+            shutil.rmtree(self.folder / f"{name}{UNFINISHED}", ignore_errors=True)
 
 
 def stage_key(key: Array, name: str) -> Array:
@@ -81,9 +97,12 @@ def stage_key(key: Array, name: str) -> Array:
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Holds ``folder`` for this process alone; raises BadInput where another run is at work in it."""
+    """Holds ``folder`` for this run alone; raises BadInput where another run is at work in it."""
     import fcntl
 
+    if not distributed.is_first():
+        yield
+        return
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         handle = open(Path(folder) / ".lock", "w")  # noqa: SIM115 - held for as long as the run
@@ -97,6 +116,26 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         for leftover in Path(folder).rglob(".*.part"):  # of a run that was killed while saving
             leftover.unlink()
         yield
+
+
+def _read(path: Path) -> Stage | None:
+    """The stage at ``path``, its seconds among the facts; None where there is none."""
+    if not path.exists():
+        return None
+    flat, facts = storage.load_arrays(path)
+    return Stage(storage.unflatten_paths(flat), facts)
+
+
+def _agreed(stage: Stage | None) -> Stage | None:
+    """The first process's stage, in all of them: what is timed, or computed on other hardware, may differ."""
+    if distributed.count() == 1:
+        return stage
+    facts = json.loads(distributed.agreed(json.dumps(None if stage is None else stage.facts).encode()))
+    if facts is None:
+        return None
+    flat = {} if stage is None else storage.flatten_paths(stage.arrays)
+    data = safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in flat.items()})
+    return Stage(storage.unflatten_paths(safetensors.numpy.load(distributed.agreed(data))), facts)
 
 
 def _claim(folder: Path, config: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jax_prune import distributed
 from jax_prune.errors import BadInput
 from jax_prune.types import Tree
 
@@ -22,8 +23,11 @@ FORMAT = "1"
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes ``data`` under a temporary name, then renames: nobody ever sees half a file.
 
-    Raises BadInput when the disk is full or the place cannot be written; the old file then stays.
+    Of several processes of one run the first alone writes. Raises BadInput when the disk is full or the place cannot
+    be written; the old file then stays.
     """
+    if not distributed.is_first():
+        return
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jax_prune"
 FLOORS = [
-    {"types", "errors", "storage", "stages", "progress"},
+    {"types", "errors", "storage", "stages", "progress", "distributed"},
     {"nets", "datasets"},
     {"pruning"},
     {"evosearch", "learning"},
@@ -17,7 +17,7 @@ FLOORS = [
     {"cli", "flags", "__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-ONE_ROOM = [{"types", "errors", "storage", "stages", "progress"}, FLOORS[5], {"cli", "flags", "__main__"}]
+ONE_ROOM = [FLOORS[0], FLOORS[5], {"cli", "flags", "__main__"}]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

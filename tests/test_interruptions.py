@@ -78,6 +78,36 @@ def test_a_disk_that_fills_up_costs_only_the_stage_at_hand(tmp_path, monkeypatch
     np.testing.assert_array_equal(again.kept, whole.kept)
 
 
+@pytest.mark.parametrize("looks", [2, 6])
+def test_a_search_that_was_cut_short_goes_on_in_its_middle(tmp_path, monkeypatch, whole, looks):
+    real, seen = evosearch.search, []
+
+    class Cut(Exception):
+        pass
+
+    def search(*arguments, progress, **options):
+        def cut(generations, text):
+            progress(generations, text)
+            seen.append((generations, options["checkpoint"]))
+            if len(seen) == looks:
+                raise Cut
+
+        return real(*arguments, progress=cut, checkpoint_seconds=0, **options)
+
+    monkeypatch.setattr(evosearch, "search", search)
+    with pytest.raises(Cut):
+        run(tmp_path)
+    assert seen[-1][1].is_dir() and seen[-1][1].is_relative_to(tmp_path / "round_1")
+    again = run(tmp_path)
+    assert (2, seen[looks - 1][1]) in seen[looks:]  # two generations were there
+    jax.tree.map(np.testing.assert_array_equal, again.net.params, whole.net.params)
+    np.testing.assert_array_equal(again.kept, whole.kept)
+    for name in ("de", "random"):
+        one, other = (found.rounds[0].search.arrays[name] for found in (again, whole))
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert not list(tmp_path.rglob("*.unfinished"))
+
+
 def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
     real = builtins.open
 

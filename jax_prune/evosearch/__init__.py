@@ -10,7 +10,7 @@
 ``objectives(genome [G]) -> [M]``, ``evosearch.front`` finds what no other vector beats in everything.
 """
 
-from jax_prune.evosearch import grid, history, probe, sensitivity
+from jax_prune.evosearch import grid, history, probe, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
@@ -67,6 +67,7 @@ __all__ = [
     "reachable",
     "search",
     "sensitivity",
+    "sharding",
     "step",
     "tolerance",
     "trade_off",

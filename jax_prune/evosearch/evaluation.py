@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.score import Score, scalar_score
+from jax_prune.evosearch.sharding import Devices
 from jax_prune.types import Array, Tree
 
 Fitness = Callable[[Array], Any]  # genome [G] -> scalar, or Score of scalars
@@ -34,21 +35,27 @@ def lift(function: Callable[[Tree], Tree], inputs: Tree, at_once: int) -> Tree:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:length], results)
 
 
-def some(function: Callable[[Tree], Tree], inputs: Tree, asked: Array, at_once: int, otherwise: Tree) -> Tree:
-    """``lift`` for the entries that are ``asked`` (bool [P], may be traced); the others read ``otherwise`` [P, ...].
+def some(
+    function: Callable[[Tree], Tree], inputs: Tree, asked: Array, at_once: int, otherwise: Tree, devices: Devices
+) -> Tree:
+    """``lift`` for the entries that are ``asked`` (bool [P], may be traced); the others read ``otherwise`` [P].
 
-    Those asked come first, so that as few bodies run as they fill.
+    Those asked come first, so that as few bodies run as they fill; ``devices`` take them in turn.
     """
     length = len(asked)
     width = min(at_once, length)
-    first = jnp.argsort(~asked)[jnp.arange(-(-length // width) * width) % length]
+    first, (row, _) = jnp.argsort(~asked), devices.place()
 
-    def body(number: Array, results: Tree) -> Tree:
-        chosen = jax.lax.dynamic_slice_in_dim(first, number * width, width)
+    def body(turn: Array, results: Tree) -> Tree:
+        places = (turn * devices.candidates + row) * width + jnp.arange(width)
+        chosen = first[places % length]
         found = lift(function, jax.tree.map(lambda leaf: leaf[chosen], inputs), width)
-        return jax.tree.map(lambda result, new: result.at[chosen].set(new), results, found)
+        target = jnp.where(places < length, chosen, length)  # what fills the last body up is dropped
+        return jax.tree.map(lambda result, new: result.at[target].set(new, mode="drop"), results, found)
 
-    results = jax.lax.fori_loop(0, -(-asked.sum() // width), body, otherwise)
+    results = jax.lax.fori_loop(0, devices.turns(-(-asked.sum() // width)), body, otherwise)
+    owner = jnp.argsort(first) // width % devices.candidates
+    results = jax.tree.map(lambda leaf: leaf[0], devices.picked(results, owner))
     return jax.tree.map(lambda result, other: jnp.where(asked, result, other), results, otherwise)
 
 

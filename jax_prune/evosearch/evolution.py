@@ -11,23 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import seen
+from jax_prune.evosearch import seen, sharding
 from jax_prune.evosearch.algorithms import find
+from jax_prune.evosearch.checkpoint import Keeper, digest
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.duel import Duel, quantiles
 from jax_prune.evosearch.evaluation import Fitness, as_pytree
 from jax_prune.evosearch.proposal import Outcome
-from jax_prune.evosearch.racing import Summed, race
+from jax_prune.evosearch.racing import ONE_DEVICE, Summed, race
 from jax_prune.evosearch.score import Score, better, finite, gain, index_of_best, worst
 from jax_prune.evosearch.seen import Seen
+from jax_prune.evosearch.sharding import Devices
 from jax_prune.evosearch.vectors import inside, latin_hypercube
 from jax_prune.types import Array, Bounds
 
@@ -89,18 +93,20 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
     return State(population, score, population[0], best_score, start_of, memory, remembered, no_losses)
 
 
-def step(key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
+def step(
+    key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness, devices: Devices = ONE_DEVICE
+) -> tuple[State, Info]:
     """One generation: propose, evaluate, keep the better of parent and trial. Pure; jit and vmap it freely.
 
-    The first step on a state evaluates its initial population. One beyond the ``config.sizes`` of an algorithm whose
-    population shrinks evaluates nothing and changes neither population nor best. Raises BadInput while being
-    traced for a fitness that raises or does not return a scalar.
+    The first step on a state evaluates its initial population; several ``devices`` share it out (``sharding.on_all``).
+    One beyond the ``config.sizes`` of an algorithm whose population shrinks evaluates nothing and changes neither
+    population nor best. Raises BadInput while being traced for a fitness that raises or does not return a scalar.
     """
     algorithm, first = find(config.algorithm), state.generation == 0
     trials = algorithm.propose(key, state.population, state.score, state.memory, config, bounds)
     vectors = jnp.where(first, state.population, trials.vectors)
     asked = jnp.ones(len(vectors), bool) if trials.asked is None else first | trials.asked
-    score, exact, work, remembered, losses = _evaluated(state, vectors, asked, config, fitness)
+    score, exact, work, remembered, losses = _evaluated(state, vectors, asked, config, fitness, devices)
     judged = _where(exact, score, worst(len(vectors)))  # who was decided early has lost, whatever its bound reads
     accepted = better(judged, state.score) & finite(judged)
     population = jnp.where(accepted[:, None], vectors, state.population)
@@ -125,7 +131,10 @@ def search(
     fitness: Fitness,
     *,
     start: ArrayLike | None = None,
+    mesh: Mesh | None = None,
     progress: Callable[[int, str], Any] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> Result:
     """The best of ``config.evaluations`` vectors in the box, and all that was seen on the way.
 
@@ -135,26 +144,47 @@ def search(
     end. Raises BadInput for bad bounds, a fitness that raises or returns no scalar, and one that gives no
     candidate of a generation a finite score before any other had one; the message names the generation. A fitness
     that is ``racing.Summed`` has its examples arranged anew after the initial candidates, by what the best of
-    them loses most on; under ``config.race`` "exact" trials are then decided early.
+    them loses most on; under ``config.race`` "exact" trials are then decided early. The devices of a ``mesh`` with
+    the axes ("candidates", "data") share the evaluation out, and change nothing in what comes out; of several processes
+    all must call this alike. What has been found lies in the folder ``checkpoint``, saved at most every
+    ``checkpoint_seconds``: the same search, called again after it was killed, goes on there and ends with the same bits
+    (BadInput where the folder holds another search's).
     """
+    if mesh is not None:
+        sharding.checked(mesh)
     init_key, step_key = jax.random.split(key)
     state = init(init_key, config, bounds, start)
     box, fitness = checked(bounds), as_pytree(fitness)
-    if config.race == "paired" and isinstance(fitness, Summed):
-        state, fitness = _paired(init_key, state, fitness)
     total = len(config.sizes)
     length = 1 if isinstance(fitness, Summed) else chunk_length(config)
-    infos = []
-    for first in range(0, total, length):
-        state, info = _generations(step_key, state, config, length, box, fitness)
+    infos: list[Info] = []
+    keeper = None
+    if config.race == "paired" and isinstance(fitness, Summed):
+        state = _with_losses(state, fitness)
+    if checkpoint is not None:
+        keeper = Keeper(Path(checkpoint), digest(key, config, box, fitness, start), checkpoint_seconds)
+        state, infos = _resumed(keeper, state)
+    done = len(infos[0].vectors) if infos else 0
+    if config.race == "paired" and isinstance(fitness, Summed):
+        fitness = _shuffle(jax.random.fold_in(init_key, SHUFFLE), fitness)
+    elif done and isinstance(fitness, Summed):
+        fitness = _arranged(_first_best(infos[0]), config, fitness)
+    if done and progress is not None:
+        progress(done, _text(infos[-1]))
+    placed = sharding.shared_out(fitness, mesh)
+    for first in range(done, total, length):
+        state, info = _looked(step_key, state, config, length, box, placed, mesh)
         infos.append(jax.tree.map(lambda leaf, left=total - first: leaf[:left], jax.device_get(info)))
         _check_scored(infos[-1], first)
         if first == 0 and isinstance(fitness, Summed) and config.race != "paired":
-            state, fitness = _arranged(state, config, fitness)
+            fitness = _arranged(state.best, config, fitness)
+            placed = sharding.shared_out(fitness, mesh)
+            state = state._replace(seen=seen.empty(len(state.seen.marks)))  # sums are rounded anew
+        if keeper is not None:
+            keeper.save(min(first + length, total), (state, _joined(infos)))
         if progress is not None:
             progress(min(length, total - first), _text(infos[-1]))
-    info = jax.tree.map(lambda *leaves: np.concatenate(leaves), *infos)
-    return Result(np.asarray(state.best), jax.device_get(state.best_score), state, info)
+    return Result(np.asarray(state.best), jax.device_get(state.best_score), state, _joined(infos))
 
 
 def checked(bounds: Bounds) -> Bounds:
@@ -175,14 +205,30 @@ def checked(bounds: Bounds) -> Bounds:
 _spread = jax.jit(latin_hypercube, static_argnames="population")
 
 
-@partial(jax.jit, static_argnames=("config", "length"))
+@partial(jax.jit, static_argnames=("config", "length", "mesh"))
 def _generations(
-    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness
+    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness, mesh: Mesh | None
 ) -> tuple[State, Info]:
-    def body(state: State, _: None) -> tuple[State, Info]:
-        return step(jax.random.fold_in(key, state.generation), state, config, bounds, fitness)
+    devices = ONE_DEVICE if mesh is None else sharding.devices_of(mesh, isinstance(fitness, Summed))
 
-    return jax.lax.scan(body, state, length=length)
+    def run(key: Array, state: State, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
+        def body(state: State, _: None) -> tuple[State, Info]:
+            return step(jax.random.fold_in(key, state.generation), state, config, bounds, fitness, devices)
+
+        return jax.lax.scan(body, state, length=length)
+
+    run_by = run if mesh is None else partial(sharding.on_all, run, mesh)
+    return run_by(key, state, bounds, fitness)
+
+
+def _looked(
+    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness, mesh: Mesh | None
+) -> tuple[State, Info]:
+    """``_generations`` where they are to run; what comes out lies on this process's own device."""
+    if mesh is None:
+        return _generations(key, state, config, length, bounds, fitness, None)
+    key, state, bounds = sharding.everywhere((key, state, bounds), mesh)
+    return sharding.local(_generations(key, state, config, length, bounds, fitness, mesh))
 
 
 def compilations() -> int:
@@ -191,16 +237,16 @@ def compilations() -> int:
 
 
 def _evaluated(
-    state: State, vectors: Array, asked: Array, config: Config, fitness: Fitness
+    state: State, vectors: Array, asked: Array, config: Config, fitness: Fitness, devices: Devices
 ) -> tuple[Score, Array, Array, Seen, Array]:
     """Scores [P], whether they are exact [P], the work they took [P], what is remembered, the survivors' losses."""
     pairwise, unbarred = find(config.algorithm).pairwise, worst(len(vectors))
     if config.race == "none" or not isinstance(fitness, Summed) or (config.race == "paired" and not pairwise):
-        score, work, _ = race(fitness, vectors, unbarred, asked, config.at_once)
+        score, work, _ = race(fitness, vectors, unbarred, asked, config.at_once, devices)
         return score, asked, work, state.seen, state.losses
     if config.race == "paired":
         duel = Duel(state.losses, jnp.asarray(quantiles(fitness.chunk_count, config.confidence)))
-        score, work, losses = race(fitness, vectors, state.score, asked, config.at_once, duel)
+        score, work, losses = race(fitness, vectors, state.score, asked, config.at_once, devices, duel)
         exact = work == 1
         accepted = exact & better(score, state.score)
         return score, exact, work, state.seen, jnp.where(accepted[:, None], losses, state.losses)
@@ -209,18 +255,17 @@ def _evaluated(
     remembered, found = seen.look_up(state.seen, marks)
     known = found & asked
     bar = state.score if pairwise else unbarred
-    score, work, _ = race(fitness, vectors, bar, asked & ~found, config.at_once)
+    score, work, _ = race(fitness, vectors, bar, asked & ~found, config.at_once, devices)
     exact = known | (work == 1)
     memory = seen.insert(state.seen, marks, score, exact & ~known)
     return _where(known, remembered, score), exact, work, memory, state.losses
 
 
-def _paired(key: Array, state: State, fitness: Summed) -> tuple[State, Summed]:
-    """Chunks of random examples, and room for the losses of the population's. Raises BadInput for another question."""
+def _with_losses(state: State, fitness: Summed) -> State:
+    """Room for the losses of the population's chunks. Raises BadInput for a fitness that no duel can decide."""
     if not fitness.is_mean:
         raise BadInput("paired races compare mean losses, and this fitness is more than one: search with race='exact'")
-    losses = jnp.zeros((len(state.population), fitness.chunk_count), jnp.float32)
-    return state._replace(losses=losses), _shuffle(jax.random.fold_in(key, SHUFFLE), fitness)
+    return state._replace(losses=jnp.zeros((len(state.population), fitness.chunk_count), jnp.float32))
 
 
 @jax.jit
@@ -228,17 +273,33 @@ def _shuffle(key: Array, fitness: Summed) -> Summed:
     return fitness.shuffled(key)
 
 
-def _arranged(state: State, config: Config, fitness: Summed) -> tuple[State, Summed]:
-    """The examples on which the best so far loses most come first from now on; sums are rounded anew.
+def _joined(infos: list[Info]) -> Info:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *infos)
+
+
+def _resumed(keeper: Keeper, state: State) -> tuple[State, list[Info]]:
+    """The state that a killed search had come to, and its Info until then; ``state`` and none where it begins."""
+    like = Info(0, 0, Score(0, 0), 0, Score(0, 0), 0, 0)  # type: ignore[arg-type]
+    found = keeper.restored((state, like))
+    return (state, []) if found is None else (jax.tree.map(jnp.asarray, found[0]), [found[1]])
+
+
+def _first_best(info: Info) -> Array:
+    """The best [G] of the initial candidates."""
+    return jnp.asarray(info.vectors[0][index_of_best(Score(*(jnp.asarray(part[0]) for part in info.score)))])
+
+
+def _arranged(best: Array, config: Config, fitness: Summed) -> Summed:
+    """The examples on which ``best`` loses most come first from now on.
 
     Raises BadInput where racing would not be exact.
     """
-    arranged, sound = _arrange(fitness, jnp.asarray(state.best))
+    arranged, sound = _arrange(fitness, jnp.asarray(best))
     if config.race == "exact" and not bool(sound):
         raise BadInput(
             "a loss is negative or a metric above 1, so no trial has lost for certain before its end: give race='none'"
         )
-    return state._replace(seen=seen.empty(len(state.seen.marks))), arranged
+    return arranged
 
 
 @jax.jit

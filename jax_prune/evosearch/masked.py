@@ -34,6 +34,13 @@ class Means(NamedTuple):
     metric: Array
 
 
+class Chunks(NamedTuple):
+    """Examples, leaves [N, b, ...], and what the net makes of x before any parameter comes in, [N, b, ...] each."""
+
+    batch: Batch
+    values: tuple[Array, ...]
+
+
 class Candidate(NamedTuple):
     """One candidate's masked parameters, its state, and its counts int32 [G]."""
 
@@ -52,15 +59,15 @@ class MaskedLoss:
 
     net: Net
     ranks: tuple[Array, ...]  # int32 [n_g] each, 0 the weakest
-    chunks: Batch  # leaves [N, b, ...]
+    chunks: Chunks
     weights: Array  # float32 [N, b]: 1, and 0 where the last chunk is filled up
-    values: tuple[Array, ...]  # [N, b, ...]: what the net makes of x before any parameter comes in
     first_layer: FirstLayer | None
     recalibration: Recalibration | None
     hoisted: Hoisted = flax.struct.field(pytree_node=False)
     groups: tuple[Group, ...] = flax.struct.field(pytree_node=False)
     loss: ExampleFunction = flax.struct.field(pytree_node=False)
     metric: ExampleFunction | None = flax.struct.field(pytree_node=False)
+    stride: int = flax.struct.field(pytree_node=False, default=1)  # a device's chunks among others: see sharding.py
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -133,9 +140,9 @@ class MaskedLoss:
         def sort(leaf: Array) -> Array:
             return leaf.reshape(-1, *leaf.shape[2:])[order].reshape(leaf.shape)
 
-        chunks, values = jax.tree.map(sort, (self.chunks, self.values))
-        layer = self.first_layer and self.first_layer.rearranged(values[self.first_layer.first.place])
-        return dataclasses.replace(self, chunks=chunks, values=values, first_layer=layer)
+        chunks = jax.tree.map(sort, self.chunks)
+        layer = self.first_layer and self.first_layer.rearranged(chunks.values[self.first_layer.first.place])
+        return dataclasses.replace(self, chunks=chunks, first_layer=layer)
 
     def cached(self, bounds: Bounds, memory: int = 2**30) -> MaskedLoss:
         """The same with the first layer's products kept at counts that the bounds of the ratios [G] allow.
@@ -147,7 +154,7 @@ class MaskedLoss:
         group = None if first is None else first_layer.group_of(self.groups, first)
         if first is None or group is None:
             return self
-        inputs = self.values[first.place]
+        inputs = self.chunks.values[first.place]
         width = storage.flatten_paths(self.net.params)[first.path].shape[1]
         anchors = min(memory // first_layer.product_bytes(inputs, width) - 1, first_layer.ANCHORS)
         if anchors < 1:
@@ -160,7 +167,7 @@ class MaskedLoss:
 
     def _each(self, candidate: Candidate, index: Array) -> tuple[Means, Any]:
         """Of every example of a chunk: [b], and the outputs."""
-        batch, values = jax.tree.map(lambda leaf: _at(leaf, index), (self.chunks, self.values))
+        batch, values = jax.tree.map(lambda leaf: _at(leaf, index // self.stride), self.chunks)
         params, state = candidate.params, candidate.state
         if self.first_layer is None:
             outputs, _ = self.hoisted.apply(params, state, values, train=False, key=None)
@@ -199,13 +206,13 @@ def masked_loss(
     width = -(-length // count)  # equal chunks, so that the last one is hardly filled up
     weights = np.zeros(count * width, np.float32)
     weights[:length] = 1
-    chunks = jax.tree.map(lambda leaf: _cut(leaf, count, width), batch)
+    cut = jax.tree.map(lambda leaf: _cut(leaf, count, width), batch)
     ranks = tuple(jnp.asarray(rank) for rank in ranks)
     cut_weights = jnp.asarray(weights.reshape(count, width))
-    hoisted = hoisting.hoist(net, jax.tree.map(lambda leaf: leaf[0], chunks.x))
-    values = _prefixed(hoisted, chunks.x)
+    hoisted = hoisting.hoist(net, jax.tree.map(lambda leaf: leaf[0], cut.x))
+    chunks = Chunks(cut, _prefixed(hoisted, cut.x))
     renewed = None if recalibration is None else renewal.recalibration(net, recalibration)
-    return MaskedLoss(net, ranks, chunks, cut_weights, values, None, renewed, hoisted, tuple(groups), loss, metric)
+    return MaskedLoss(net, ranks, chunks, cut_weights, None, renewed, hoisted, tuple(groups), loss, metric)
 
 
 @partial(jax.jit, static_argnums=0)

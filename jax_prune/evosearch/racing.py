@@ -10,6 +10,7 @@ see ``duel``. A trial that is better may be lost, with a stated probability.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -19,9 +20,11 @@ import jax.numpy as jnp
 from jax_prune.evosearch.duel import Duel, given_up, predicted
 from jax_prune.evosearch.evaluation import Fitness, guarded, scored, some
 from jax_prune.evosearch.score import Score, better, finite, or_worst, worst
+from jax_prune.evosearch.sharding import Devices
 from jax_prune.types import Array
 
 RACES = ("exact", "paired", "none")
+ONE_DEVICE = Devices()
 SLACK = 1e-6  # a loop and what follows it may round the same expression differently: ties are not decided early
 
 
@@ -84,32 +87,40 @@ class _Progress(NamedTuple):
 
 
 def race(
-    fitness: Fitness, genomes: Array, bar: Score, asked: Array, at_once: int, duel: Duel | None = None
+    fitness: Fitness,
+    genomes: Array,
+    bar: Score,
+    asked: Array,
+    at_once: int,
+    devices: Devices = ONE_DEVICE,
+    duel: Duel | None = None,
 ) -> Evaluated:
     """Scores of those genomes [P, G] that are ``asked`` (bool [P]), each until it is certain to miss its bar [P].
 
     In a ``duel`` also until it is most likely to, and then its score is what is expected. A fitness that is not
     ``Summed`` is evaluated whole. ``at_once`` 1 runs a loop a candidate; more run rounds of one chunk each, in bodies
-    of that many candidates which are filled with survivors.
+    of that many candidates which are filled with survivors. Several ``devices`` share out candidates or bodies, and
+    look at that many chunks before they decide, one after the other.
     """
     population = len(genomes)
-    if not isinstance(fitness, Summed):
-        score = some(partial(scored, fitness), genomes, asked, at_once, worst(population))
-        return Evaluated(score, asked.astype(jnp.float32), jnp.zeros((population, 0)))
     # behind the barrier raced and whole evaluation are one program, so that they agree to the last bit
     bar, asked = jax.lax.optimization_barrier((bar, asked))
+    if not isinstance(fitness, Summed):
+        score = some(partial(scored, fitness), genomes, asked, at_once, worst(population), devices)
+        return Evaluated(score, asked.astype(jnp.float32), jnp.zeros((population, 0)))
     kept = jax.vmap(guarded(fitness.kept))(genomes)
     against = jnp.zeros((population, 0)) if duel is None else duel.losses
     field = _Field(kept, bar, asked, against)
     quantiles = None if duel is None else duel.quantiles
     run = _loops if at_once == 1 else partial(_rounds, width=min(at_once, population))
-    progress = run(fitness, field, quantiles)
-    score = jax.vmap(fitness.bound)(kept, progress.sums, progress.done)
+    progress = run(fitness, field, quantiles, devices)
+    sums = progress.sums
     if duel is not None:
         expected = jax.vmap(predicted)(progress.losses, against, progress.done)
         known = progress.done == fitness.chunk_count
-        sums = progress.sums._replace(loss=jnp.where(known, progress.sums.loss, expected))
-        score = jax.vmap(fitness.bound)(kept, sums, progress.done)
+        sums = sums._replace(loss=jnp.where(known, sums.loss, expected))
+    # one by one: by a scalar XLA divides a vector, or multiplies it with the inverse, as the context happens to be
+    score = jax.lax.map(lambda candidate: fitness.bound(*candidate), (kept, sums, progress.done))
     score = jax.tree.map(partial(jnp.where, asked), or_worst(score), worst(population))
     return Evaluated(score, progress.done / fitness.chunk_count, progress.losses)
 
@@ -123,8 +134,12 @@ class _Field(NamedTuple):
     against: Array
 
 
-def _loops(fitness: Summed, field: _Field, quantiles: Array | None) -> _Progress:
+def _loops(fitness: Summed, field: _Field, quantiles: Array | None, devices: Devices) -> _Progress:
     """One candidate after the other, each with a loop of its own."""
+    row, column = devices.place()
+    population, chunks = field.against.shape
+    share = -(-population // devices.candidates)
+    padded = jax.tree.map(lambda leaf: _padded(leaf, share * devices.candidates), field)
 
     def run(one: _Field) -> _Progress:
         prepared = guarded(fitness.prepare)(one.kept)
@@ -133,63 +148,70 @@ def _loops(fitness: Summed, field: _Field, quantiles: Array | None) -> _Progress
             return one.asked & _is_open(fitness, quantiles, one, progress)
 
         def add(progress: _Progress) -> _Progress:
-            return _added(progress, guarded(fitness.part)(prepared, progress.done))
+            parts = devices.along_data(guarded(fitness.part)(prepared, progress.done + column))
+            return _added(progress, parts, jnp.ones((), bool), open_still)[0]
 
-        return jax.lax.while_loop(open_still, add, _start((), field.against.shape[1]))
+        return jax.lax.while_loop(open_still, add, _start((), chunks))
 
-    return jax.lax.map(run, field)
+    mine = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row * share, share), padded)
+    ends = devices.gathered(jax.lax.map(run, mine))
+    return jax.tree.map(lambda leaf: leaf[:, 0].reshape(-1, *leaf.shape[3:])[:population], ends)
 
 
-def _rounds(fitness: Summed, field: _Field, quantiles: Array | None, width: int) -> _Progress:
+def _rounds(fitness: Summed, field: _Field, quantiles: Array | None, devices: Devices, width: int) -> _Progress:
     """A chunk for all who are still in the race, then the next one, in bodies of ``width`` as far as there are some.
 
     A candidate keeps its lane, the place modulo ``width``, since lanes of one body may round differently: a body
     takes the next survivor of each.
     """
-    population = len(field.asked)
+    row, column = devices.place()
+    population, chunks = field.against.shape
     bodies = -(-population // width)
     field = jax.tree.map(lambda leaf: _padded(leaf, bodies * width), field)
     is_open, lanes = jax.vmap(partial(_is_open, fitness, quantiles)), jnp.arange(width)
 
     def round_of(carry: tuple[_Progress, Array]) -> tuple[_Progress, Array]:
         progress, survivors = carry
-        index = jnp.max(jnp.where(survivors, progress.done, 0))
+        index = jnp.max(jnp.where(survivors, progress.done, 0)) + column
         queues = survivors.reshape(bodies, width)
         order = jnp.argsort(~queues, axis=0)
 
         def part_of(kept: Array) -> Sums:
             return guarded(fitness.part)(guarded(fitness.prepare)(kept), index)
 
-        def body(number: Array, parts: Sums) -> Sums:
-            chosen = order[number] * width + lanes
+        def body(turn: Array, parts: Sums) -> Sums:
+            chosen = order[turn * devices.candidates + row] * width + lanes
             part = jax.vmap(part_of)(field.kept[chosen])
             return jax.tree.map(lambda all_, new: all_.at[chosen].set(new), parts, part)
 
-        parts = jax.lax.fori_loop(0, queues.sum(axis=0).max(), body, progress.sums)
-        added = jax.vmap(_added)(progress, parts)
-        progress = jax.tree.map(jax.vmap(jnp.where), _spread(survivors, progress), added, progress)
-        return progress, survivors & is_open(field, progress)
+        parts = jax.lax.fori_loop(0, devices.turns(queues.sum(axis=0).max()), body, progress.sums)
+        owner = jnp.argsort(order, axis=0).reshape(-1) % devices.candidates
+        return _added(progress, devices.picked(parts, owner), survivors, partial(is_open, field))
 
-    start = _start((bodies * width,), field.against.shape[1])
+    start = _start((bodies * width,), chunks)
     end, _ = jax.lax.while_loop(lambda carry: carry[1].any(), round_of, (start, field.asked & is_open(field, start)))
     return jax.tree.map(lambda leaf: leaf[:population], end)
+
+
+def _added(
+    progress: _Progress, parts: Sums, survivors: Array, is_open: Callable[[_Progress], Array]
+) -> tuple[_Progress, Array]:
+    """With the ``parts`` [D, ...] of the next D chunks, one after the other, of those who are open until then."""
+    for number in range(len(parts.loss)):
+        part = jax.tree.map(lambda leaf, number=number: leaf[number], parts)
+        sums = jax.tree.map(lambda total, new, on=survivors: jnp.where(on, total + new, total), progress.sums, part)
+        losses = progress.losses
+        if losses.shape[-1]:
+            here = (jnp.arange(losses.shape[-1]) == progress.done[..., None]) & survivors[..., None]
+            losses = jnp.where(here, part.loss[..., None], losses)
+        progress = _Progress(sums, progress.done + survivors, losses)
+        survivors = survivors & is_open(progress)
+    return progress, survivors
 
 
 def _padded(leaf: Array, length: int) -> Array:
     """Filled up with what is not asked."""
     return jnp.concatenate([leaf, jnp.zeros((length - len(leaf), *leaf.shape[1:]), leaf.dtype)])
-
-
-def _spread(chosen: Array, progress: _Progress) -> Any:
-    """The same choice for every leaf."""
-    return jax.tree.map(lambda _: chosen, progress)
-
-
-def _added(progress: _Progress, part: Sums) -> _Progress:
-    losses = progress.losses
-    if losses.shape[0]:
-        losses = losses.at[progress.done].set(part.loss)
-    return _Progress(jax.tree.map(jnp.add, progress.sums, part), progress.done + 1, losses)
 
 
 def _is_open(fitness: Summed, quantiles: Array | None, one: _Field, progress: _Progress) -> Array:
@@ -206,7 +228,5 @@ def _is_open(fitness: Summed, quantiles: Array | None, one: _Field, progress: _P
 
 def _start(shape: tuple[int, ...], chunks: int) -> _Progress:
     """Nothing added yet; losses are noted for ``chunks``: all or none."""
-    nothing = jnp.zeros(shape, jnp.float32)
-    return _Progress(
-        Sums(nothing, nothing, nothing), jnp.zeros(shape, jnp.int32), jnp.zeros((*shape, chunks), jnp.float32)
-    )
+    zeros = jnp.zeros(shape, jnp.float32)
+    return _Progress(Sums(zeros, zeros, zeros), zeros.astype(jnp.int32), jnp.zeros((*shape, chunks), jnp.float32))

@@ -148,7 +148,7 @@ def kept_parameters(masked: MaskedLoss) -> Parameters:
 
 def kept_macs(masked: MaskedLoss) -> Macs:
     """Cost: multiply-accumulates of kept weights an example, biases none; see ``costs.kept_macs``."""
-    example = jax.tree.map(lambda leaf: leaf[0, :1], masked.chunks.x)
+    example = jax.tree.map(lambda leaf: leaf[0, :1], masked.chunks.batch.x)
     products, split = costs.macs(masked.net, example), split_of(masked)
     price = [products.get(leaf.path, 0) / (leaf.stop - leaf.start) for leaf in split.leaves]
     fixed = sum(products.values()) - sum(products.get(leaf.path, 0) for leaf in split.leaves)
