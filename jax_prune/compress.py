@@ -20,7 +20,7 @@ from jax_prune.lesson import Lesson
 from jax_prune.plan import Plan, budgets, checked, cost_of
 from jax_prune.pruning import budgets as spending
 from jax_prune.pruning import groups as grouping
-from jax_prune.rounds import ask, find, sweep, tune
+from jax_prune.rounds import ask, find, judged_as_candidates, sweep, tune
 from jax_prune.stages import Stage, Stages, stage_key
 from jax_prune.types import Array, Batch, Group, Masks, Net
 
@@ -98,7 +98,7 @@ def compress(
     net = net.replace(params=_on_device(net.params), state=_on_device(net.state))
     lesson = Lesson.of(teacher, train, validation, plan, loss, metric)
     sample = calibration_sample(stage_key(key, "calibration"), train, plan.calibration)
-    (reference,) = learning.evaluate(net, sample, metric)
+    (reference,) = learning.evaluate(judged_as_candidates(net, sample), sample, metric)
     rounds: list[Round] = []
     for number, budget in enumerate(budgets(plan, groups, cost), start=1):
         name = f"round_{number}"

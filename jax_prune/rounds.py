@@ -110,7 +110,8 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages, name: str) 
             )  # fmt: skip
         found[search] = np.asarray(fitness.kept(jnp.asarray(result.best)))
         arrays[search] = evosearch.history.seen(result.info, fitness)
-        work[search] = float(result.info.work.sum() / result.info.evaluated.sum())
+        if width == 1:  # a body of several is computed until the last of them is decided
+            work[search] = float(result.info.work.sum() / result.info.evaluated.sum())
     budget = int(found["de"].sum()) if question.budget is None else question.budget
     found |= baselines.unsearched(question, budget, STATIC if plan.baselines else (plan.allocation,))
     # a tolerance lets each search find a budget of its own: only those of one budget are compared
@@ -160,9 +161,16 @@ def tune(key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan:
     )
 
 
+def judged_as_candidates(net: Net, sample: Batch) -> Net:
+    """The net with batch statistics taken anew as every candidate's are, so that both are measured alike."""
+    found = evosearch.recalibration.recalibration(net, _few(sample.x))
+    return net if found is None else net.replace(state=found(net.params, net.state))
+
+
 def _few(inputs: Tree) -> Tree:
-    """The examples over which batch statistics are taken."""
-    return jax.tree.map(lambda leaf: leaf[:STATISTICS], inputs)
+    """The examples over which batch statistics are taken, at random: data may be sorted."""
+    order = np.random.default_rng(0).permutation(len(jax.tree.leaves(inputs)[0]))[:STATISTICS]
+    return jax.tree.map(lambda leaf: leaf[np.sort(order)], inputs)
 
 
 def _shrinking(allowed: Bounds, before: np.ndarray, sizes: np.ndarray) -> Bounds:

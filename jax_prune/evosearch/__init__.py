@@ -10,7 +10,7 @@
 ``objectives(genome [G]) -> [M]``, ``evosearch.front`` finds what no other vector beats in everything.
 """
 
-from jax_prune.evosearch import grid, history, probe, sensitivity, sharding
+from jax_prune.evosearch import grid, history, probe, recalibration, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
@@ -65,6 +65,7 @@ __all__ = [
     "packed_bytes",
     "probe",
     "reachable",
+    "recalibration",
     "search",
     "sensitivity",
     "sharding",

@@ -13,12 +13,19 @@ import jax.numpy as jnp
 
 from jax_prune.types import Array
 
-ROUNDING = 1e-6  # of the largest output: equal rows of a matrix product may differ by this
+ROUNDING = 1e-6  # of an output: equal rows of a matrix product may differ by this
 
 
-def varies(outputs: Any) -> Array:
-    """Whether outputs with leading axis B differ between examples, in any leaf: float32, 1 or 0; 1 for one example."""
-    leaves = [jnp.asarray(leaf, jnp.float32) for leaf in jax.tree.leaves(outputs)]
-    differ = [jnp.any(jnp.ptp(leaf, axis=0) > ROUNDING * jnp.max(jnp.abs(leaf))) for leaf in leaves]
-    alone = leaves[0].shape[0] == 1
-    return jnp.any(jnp.stack(differ)).astype(jnp.float32) if not alone else jnp.ones((), jnp.float32)
+def differs(outputs: Any, reference: Any) -> Array:
+    """Whether any example's outputs [b, ...] differ from those of one other, [1, ...]: float32, 1 or 0.
+
+    Leaves without the examples' axis tell nothing, and nor do entries that are not finite; 1 where nothing tells.
+    """
+    pairs = [(jnp.asarray(one, jnp.float32), jnp.asarray(other, jnp.float32))
+             for one, other in zip(jax.tree.leaves(outputs), jax.tree.leaves(reference), strict=True)
+             if jnp.ndim(one) and jnp.shape(other) == (1, *jnp.shape(one)[1:])]  # fmt: skip
+    if not pairs:
+        return jnp.ones((), jnp.float32)
+    apart = [jnp.any(jnp.abs(one - other) > ROUNDING * jnp.maximum(jnp.abs(one), jnp.abs(other)))
+             for one, other in pairs]  # fmt: skip
+    return jnp.any(jnp.stack(apart)).astype(jnp.float32)

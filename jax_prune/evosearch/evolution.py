@@ -152,6 +152,8 @@ def search(
     """
     if mesh is not None:
         sharding.checked(mesh)
+    if isinstance(fitness, Summed) and jax.tree_util.all_leaves([fitness]):
+        raise BadInput(f"fitness {type(fitness).__name__} is no pytree: make it a flax.struct.dataclass")
     init_key, step_key = jax.random.split(key)
     state = init(init_key, config, bounds, start)
     box, fitness = checked(bounds), as_pytree(fitness)
@@ -176,7 +178,9 @@ def search(
         state, info = _looked(step_key, state, config, length, box, placed, mesh)
         infos.append(jax.tree.map(lambda leaf, left=total - first: leaf[:left], jax.device_get(info)))
         _check_scored(infos[-1], first)
-        if first == 0 and isinstance(fitness, Summed) and config.race != "paired":
+        if first == 0 and isinstance(fitness, Summed) and config.race == "paired":
+            _arranged(state.best, config, fitness)  # asks alone whether sums may end a race
+        elif first == 0 and isinstance(fitness, Summed):
             fitness = _arranged(state.best, config, fitness)
             placed = sharding.shared_out(fitness, mesh)
             state = state._replace(seen=seen.empty(len(state.seen.marks)))  # sums are rounded anew
@@ -295,7 +299,7 @@ def _arranged(best: Array, config: Config, fitness: Summed) -> Summed:
     Raises BadInput where racing would not be exact.
     """
     arranged, sound = _arrange(fitness, jnp.asarray(best))
-    if config.race == "exact" and not bool(sound):
+    if config.race != "none" and not bool(sound):
         raise BadInput(
             "a loss is negative or a metric above 1, so no trial has lost for certain before its end: give race='none'"
         )

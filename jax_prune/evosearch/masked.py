@@ -35,18 +35,19 @@ class Means(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """Examples, leaves [N, b, ...], and what the net makes of x before any parameter comes in, [N, b, ...] each."""
+    """Examples, leaves [N, b, ...], and what the net makes of x before any parameter comes in, [N, ...] each."""
 
     batch: Batch
     values: tuple[Array, ...]
 
 
 class Candidate(NamedTuple):
-    """One candidate's masked parameters, its state, and its counts int32 [G]."""
+    """One candidate's masked parameters, its state, its counts int32 [G], and its outputs [1, ...] for one example."""
 
     params: Tree
     state: Tree
     kept: Array
+    outputs: Any
 
 
 @flax.struct.dataclass
@@ -60,6 +61,7 @@ class MaskedLoss:
     net: Net
     ranks: tuple[Array, ...]  # int32 [n_g] each, 0 the weakest
     chunks: Chunks
+    example: Tree  # the first example's x, leaves [1, ...]
     weights: Array  # float32 [N, b]: 1, and 0 where the last chunk is filled up
     first_layer: FirstLayer | None
     recalibration: Recalibration | None
@@ -104,7 +106,9 @@ class MaskedLoss:
         """What the evaluation of counts int32 [G] needs."""
         flags = masks.from_kept(self.net.params, self.groups, self.ranks, kept)
         params = masks.apply(self.net.params, flags)
-        return Candidate(params, self.state_of(params), kept)
+        state = self.state_of(params)
+        outputs, _ = self.net.apply(params, state, self.example, train=False, key=None)
+        return Candidate(params, state, kept, outputs)
 
     def state_of(self, params: Tree) -> Tree:
         """The net's state, with batch statistics as masked parameters give them where they are taken anew."""
@@ -113,11 +117,14 @@ class MaskedLoss:
     def part(self, candidate: Candidate, index: Array) -> Sums:
         """Sums over the chunk ``index``."""
         (each, outputs), weights = self._each(candidate, index), _at(self.weights, index)
-        return Sums(jnp.vdot(each.loss, weights), jnp.vdot(each.metric, weights), collapse.varies(outputs))
+        return Sums(
+            jnp.vdot(each.loss, weights), jnp.vdot(each.metric, weights), collapse.differs(outputs, candidate.outputs)
+        )
 
     def collapsed(self, sums: Sums, done: Array | int) -> Array:
-        """1 where all chunks are ``done`` and no outputs varied, else 0: float32."""
-        return ((done == self.chunk_count) & (sums.varying == 0)).astype(jnp.float32)
+        """1 where all chunks are ``done`` and no outputs varied, else 0: float32. One example alone tells nothing."""
+        several = self.weights.size > 1
+        return (several & (done == self.chunk_count) & (sums.varying == 0)).astype(jnp.float32)
 
     def arranged(self, kept: Array, first: Callable[[Means], tuple[Array, ...]]) -> tuple[MaskedLoss, Means]:
         """The same with examples sorted by ``first(means [B])``, keys as of lexsort, and the Means [B] of these counts.
@@ -140,21 +147,25 @@ class MaskedLoss:
         def sort(leaf: Array) -> Array:
             return leaf.reshape(-1, *leaf.shape[2:])[order].reshape(leaf.shape)
 
-        chunks = jax.tree.map(sort, self.chunks)
+        batch = jax.tree.map(sort, self.chunks.batch)
+        chunks = Chunks(batch, jax.lax.map(self.hoisted.prefix, batch.x))  # values need not have the examples first
         layer = self.first_layer and self.first_layer.rearranged(chunks.values[self.first_layer.first.place])
         return dataclasses.replace(self, chunks=chunks, first_layer=layer)
 
     def cached(self, bounds: Bounds, memory: int = 2**30) -> MaskedLoss:
         """The same with the first layer's products kept at counts that the bounds of the ratios [G] allow.
 
-        Within ``memory`` bytes; unchanged where the first layer is not dense or not pruned entry by entry, or memory
-        does not do for one count. The last bits of a loss change. See ``first_layer``: it pays on CPU.
+        Within ``memory`` bytes; unchanged where the first layer is not dense, not pruned entry by entry or does not
+        compute in float32, or memory does not do for one count. The last bits of a loss change. See ``first_layer``:
+        it pays on CPU.
         """
         first = hoisting.first_product(self.hoisted, self.net.params)
         group = None if first is None else first_layer.group_of(self.groups, first)
         if first is None or group is None:
             return self
         inputs = self.chunks.values[first.place]
+        if inputs.dtype != jnp.float32 or storage.flatten_paths(self.net.params)[first.path].dtype != jnp.float32:
+            return self
         width = storage.flatten_paths(self.net.params)[first.path].shape[1]
         anchors = min(memory // first_layer.product_bytes(inputs, width) - 1, first_layer.ANCHORS)
         if anchors < 1:
@@ -210,9 +221,9 @@ def masked_loss(
     ranks = tuple(jnp.asarray(rank) for rank in ranks)
     cut_weights = jnp.asarray(weights.reshape(count, width))
     hoisted = hoisting.hoist(net, jax.tree.map(lambda leaf: leaf[0], cut.x))
-    chunks = Chunks(cut, _prefixed(hoisted, cut.x))
+    chunks, example = Chunks(cut, _prefixed(hoisted, cut.x)), jax.tree.map(lambda leaf: leaf[0, :1], cut.x)
     renewed = None if recalibration is None else renewal.recalibration(net, recalibration)
-    return MaskedLoss(net, ranks, chunks, cut_weights, None, renewed, hoisted, tuple(groups), loss, metric)
+    return MaskedLoss(net, ranks, chunks, example, cut_weights, None, renewed, hoisted, tuple(groups), loss, metric)
 
 
 @partial(jax.jit, static_argnums=0)

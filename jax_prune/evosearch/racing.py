@@ -33,7 +33,7 @@ class Sums(NamedTuple):
 
     loss: Array
     metric: Array
-    varying: Array  # chunks whose examples' outputs differ: none where the network has collapsed
+    varying: Array  # chunks with outputs that differ from one example's: none where the network has collapsed
 
 
 @runtime_checkable
@@ -70,7 +70,8 @@ class Summed(Protocol):
 class Evaluated(NamedTuple):
     """Scores [P]: a lower bound where a candidate was decided early, +inf where it was not asked or not finite.
 
-    ``work`` float32 [P]: the share of a whole evaluation that was done. ``losses`` [P, N] of every chunk in a duel.
+    ``work`` float32 [P]: the share of a whole evaluation that was needed; a body of several computes until its last
+    candidate is decided. ``losses`` [P, N] of every chunk in a duel.
     """
 
     score: Score
@@ -142,20 +143,26 @@ def _loops(fitness: Summed, field: _Field, quantiles: Array | None, devices: Dev
     padded = jax.tree.map(lambda leaf: _padded(leaf, share * devices.candidates), field)
 
     def run(one: _Field) -> _Progress:
-        prepared = guarded(fitness.prepare)(one.kept)
+        start = _start((), chunks)
 
         def open_still(progress: _Progress) -> Array:
             return one.asked & _is_open(fitness, quantiles, one, progress)
+
+        def nothing() -> Any:
+            shapes = jax.eval_shape(fitness.prepare, one.kept)
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        prepared = jax.lax.cond(open_still(start), lambda: guarded(fitness.prepare)(one.kept), nothing)
 
         def add(progress: _Progress) -> _Progress:
             parts = devices.along_data(guarded(fitness.part)(prepared, progress.done + column))
             return _added(progress, parts, jnp.ones((), bool), open_still)[0]
 
-        return jax.lax.while_loop(open_still, add, _start((), chunks))
+        return jax.lax.while_loop(open_still, add, start)
 
     mine = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row * share, share), padded)
     ends = devices.gathered(jax.lax.map(run, mine))
-    return jax.tree.map(lambda leaf: leaf[:, 0].reshape(-1, *leaf.shape[3:])[:population], ends)
+    return jax.tree.map(lambda leaf: jnp.concatenate(leaf[:, 0])[:population], ends)
 
 
 def _rounds(fitness: Summed, field: _Field, quantiles: Array | None, devices: Devices, width: int) -> _Progress:
@@ -221,8 +228,8 @@ def _is_open(fitness: Summed, quantiles: Array | None, one: _Field, progress: _P
     is_open = (progress.done < fitness.chunk_count) & better(least, one.bar)
     if quantiles is None:
         return is_open
-    # a parent that was never scored has nothing to compare with
-    compared = finite(one.bar)
+    # by their losses only feasible candidates compare
+    compared = finite(one.bar) & (one.bar.violation == 0)
     return is_open & ~(compared & given_up(progress.losses, one.against, quantiles, progress.done))
 
 

@@ -51,12 +51,14 @@ class TradeOff:
         """int32 [G]: n - floor(ratio * n), exactly, and whole steps of it."""
         return lattice.kept_at(lattice.of(self.masked.groups), genome, self.bounds)
 
-    def __call__(self, genome: Array) -> Array:
-        """Values float32 [1 + C]."""
+    def __call__(self, genome: Array) -> tuple[Array, Array]:
+        """Values float32 [1 + C], and a violation of 1 where the network has collapsed."""
         kept = self.kept(genome)
-        means = self.masked(kept)
-        missed = 1 - means.metric if self.by_metric else means.loss
-        return jnp.concatenate([missed[None], _priced(self.costs, kept) / self.dense])
+        sums = self.masked.sums(kept)
+        total = self.masked.examples
+        missed = 1 - sums.metric / total if self.by_metric else sums.loss / total
+        values = jnp.concatenate([missed[None], _priced(self.costs, kept) / self.dense])
+        return values, self.masked.collapsed(sums, self.masked.chunk_count)
 
 
 def trade_off(

@@ -7,6 +7,7 @@ touch a parameter is a product of that with one kernel, the rest can also start 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 from jax_prune import storage
 from jax_prune.types import Array, Net, Tree
 
+GROWTH = 4  # of the input's bytes, as from pixels to float32: where more would be kept nothing is done beforehand
 PLAIN_PRODUCT = (((1,), (0,)), ((), ()))  # [b, D] times [D, H]
 
 
@@ -131,10 +133,10 @@ def _split(traced: _Traced) -> _Split:
         if not equation.effects and needs and all(atom in known for atom in needs) and not known.isdisjoint(needs):
             early.append(equation)
             known.update(equation.outvars)
-    late = [equation for equation in jaxpr.eqns if all(equation is not other for other in early)]
-    needed = [atom for equation in late for atom in equation.invars] + list(jaxpr.outvars)
-    crossing = known - set(jaxpr.constvars)
-    boundary = list(dict.fromkeys(atom for atom in needed if not isinstance(atom, Literal) and atom in crossing))
+    late, boundary = _cut(jaxpr, early, known - set(jaxpr.constvars))
+    if _bytes(boundary) > GROWTH * _bytes(inputs):
+        early = []
+        late, boundary = _cut(jaxpr, early, set(inputs))
     return _Split(
         ClosedJaxpr(_jaxpr(jaxpr, inputs, boundary, early), closed.consts),
         ClosedJaxpr(_jaxpr(jaxpr, [*given, *boundary], jaxpr.outvars, late), closed.consts),
@@ -142,6 +144,18 @@ def _split(traced: _Traced) -> _Split:
         _product(late, boundary, given[: len(traced.params.leaves)], jaxpr.outvars),
         jax.tree.structure(outputs),
     )
+
+
+def _cut(jaxpr: Jaxpr, early: list[Any], known: set[Var]) -> tuple[list[Any], list[Var]]:
+    """The equations beside the ``early`` ones, and which of the ``known`` values they need."""
+    late = [equation for equation in jaxpr.eqns if all(equation is not other for other in early)]
+    needed = [atom for equation in late for atom in equation.invars] + list(jaxpr.outvars)
+    return late, list(dict.fromkeys(atom for atom in needed if not isinstance(atom, Literal) and atom in known))
+
+
+def _bytes(variables: list[Var]) -> int:
+    shapes: list[Any] = [variable.aval for variable in variables]
+    return sum(math.prod(shape.shape) * shape.dtype.itemsize for shape in shapes)
 
 
 def _product(equations: list[Any], boundary: list[Var], params: list[Var], outputs: list[Any]) -> Any:

@@ -50,7 +50,7 @@ def section(stage: Stage | None) -> reporting.TradeOff | None:
 
 def _find(key: Array, run_key: Array, generations: int, plan: Plan, dense: Net, splits: datasets.Splits) -> Stage:
     rank_key, search_key = jax.random.split(key)
-    groups = checked(plan, dense)
+    groups = checked(plan, dense, splits.train.x[:1])
     sizes = grouping.sizes(groups)
     lesson = Lesson.of(dense, splits.train, splits.validation, plan, learning.cross_entropy, learning.correct)
     sample = calibration_sample(stage_key(run_key, "calibration"), splits.train, plan.calibration)

@@ -69,10 +69,29 @@ def test_collapsed_is_having_no_path(chunk, seed, kept):
     assert bool(judged(masked, jnp.asarray(kept))) == (paths(masked, kept) == 0)
 
 
-def test_single_examples_tell_nothing():
-    assert float(collapse.varies(jnp.ones((1, 3)))) == 1
-    assert float(collapse.varies({"a": jnp.ones((2, 3)), "b": jnp.zeros(2)})) == 0
-    assert float(collapse.varies({"a": jnp.ones((2, 3)), "b": jnp.arange(2)})) == 1
+def test_outputs_are_compared_entry_by_entry_with_one_examples():
+    def differs(outputs, reference):
+        return float(collapse.differs(outputs, reference))
+
+    assert differs({"a": jnp.ones((2, 3)), "b": jnp.zeros(2)}, {"a": jnp.ones((1, 3)), "b": jnp.zeros(1)}) == 0
+    assert differs({"a": jnp.ones((2, 3)), "b": jnp.arange(2)}, {"a": jnp.ones((1, 3)), "b": jnp.zeros(1)}) == 1
+    assert differs(jnp.ones((2, 3)), 2 * jnp.ones((1, 3))) == 1  # alike among themselves, but not like the one
+    for barred in (-1e9, -jnp.inf):  # a class that is never to be chosen does not hide the others
+        assert differs(jnp.array([[barred, 0.5]]), jnp.array([[barred, 0.7]])) == 1
+        assert differs(jnp.array([[barred, 0.5]]), jnp.array([[barred, 0.5]])) == 0
+    assert differs({"a": jnp.ones((2, 3)), "mean": jnp.ones(())}, {"a": jnp.ones((1, 3)), "mean": jnp.ones(())}) == 0
+    assert differs(jnp.ones(()), jnp.ones(())) == 1
+
+
+def test_equal_examples_in_one_chunk_are_no_collapse():
+    masked = make_masked(0)
+    few = np.repeat(np.asarray(masked.chunks.batch.x).reshape(-1, 5)[:4], 5, axis=0)
+    whole = jnp.asarray([group.size for group in GROUPS])
+    for x, chunk in ((few, 5), (few[:1], 1)):
+        again = evosearch.masked_loss(
+            masked.net, GROUPS, masked.ranks, Batch(x, x), size_of_outputs, always, chunk=chunk
+        )
+        assert float(judged(again, whole)) == 0
 
 
 @pytest.mark.parametrize(("race", "at_once"), [("exact", 1), ("none", 5)])

@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jax_prune import evosearch
+from jax_prune import evosearch, nets
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import Bounds, Config, seen
 from jax_prune.evosearch.score import Score
+from jax_prune.pruning import groups, masks, scores
+from jax_prune.types import Batch
 
 RATIOS = Bounds(np.zeros(3), np.array([0.9, 0.95, 0.8]))
 SIZES = (84, 104, 36)
@@ -74,6 +77,49 @@ def test_an_algorithm_that_reads_all_scores_is_told_true_ones(problem, loss, met
     same_populations(raced, whole)
     jax.tree.map(np.testing.assert_array_equal, raced.info.score, whole.info.score)
     assert raced.info.exact.all() and ((raced.info.work == 1) | (raced.info.work == 0)).all()
+
+
+class Recurrent(nnx.Module):
+    """Time comes first inside: what is made of x beforehand has no leading axis of examples."""
+
+    def __init__(self, *, rngs):
+        self.cell = nnx.RNN(nnx.GRUCell(3, 4, rngs=rngs))
+        self.last = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.cell(2 * x)[:, -1])
+
+
+class Convolved(nnx.Module):
+    def __init__(self, *, rngs):
+        self.first = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.last = nnx.Linear(4 * 36, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(jax.nn.relu(self.norm(self.first(x))).reshape(len(x), -1))
+
+
+@pytest.mark.parametrize(("module", "shape"), [(Recurrent, (9, 3)), (Convolved, (6, 6, 1))])
+def test_other_networks_too(module, shape):
+    net = nets.from_nnx(module(rngs=nnx.Rngs(0)))
+    parts = groups.weight_groups(net.params)
+    ranks = masks.ranks(scores.magnitude(net.params, parts))
+    x = np.random.default_rng(0).normal(size=(63, *shape)).astype(np.float32)
+    batch = Batch(x, np.asarray(net(x)))
+    masked = evosearch.masked_loss(
+        net, parts, ranks, batch, lambda o, b: jnp.sum((o - b.y) ** 2, -1), chunk=9, recalibration=x
+    )
+    fitness = evosearch.budget_loss(masked, sum(masked.sizes) // 2, groups.bounds(parts))
+    raced, whole = (search(fitness, fitness.box, race=race) for race in ("exact", "none"))
+    same_populations(raced, whole)
+    assert raced.info.work[1:].mean() < 0.95
+    arranged, _ = fitness.arranged(fitness.kept(raced.best))
+    last = raced.info
+    for vector, value, exact in zip(last.vectors[-1], last.score.value[-1], last.exact[-1], strict=True):
+        for judged in (fitness, arranged):  # examples in another order give the same loss
+            found = float(judged(jnp.asarray(vector)).value)
+            assert found == pytest.approx(value, rel=1e-4) if exact else found >= value * (1 - 1e-4)
 
 
 def test_a_trial_that_keeps_more_than_a_feasible_parent_is_never_evaluated(problem, loss, metric):

@@ -59,6 +59,48 @@ def test_evaluation_mode_is_then_training_mode():
     np.testing.assert_allclose(evaluated, trained, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_large_activations_are_no_trouble(scale):
+    net = nets.from_nnx(Normed(0.99, rngs=nnx.Rngs(0)))
+    state = recalibration(net, scale * X)(net.params, net.state)
+    kernel, bias = (np.asarray(net.params["first"][name], np.float64) for name in ("kernel", "bias"))
+    np.testing.assert_allclose(state["norm"]["var"], (scale * X @ kernel + bias).var(0), rtol=1e-3)
+
+
+class Frozen(Normed):
+    def __init__(self, momentum, *, rngs):
+        super().__init__(momentum, rngs=rngs)
+        self.still = nnx.BatchNorm(6, rngs=rngs)
+
+    def __call__(self, x):
+        return super().__call__(self.still(x, use_running_average=True))
+
+
+def test_a_frozen_norm_stays():
+    net = nets.from_nnx(Frozen(0.9, rngs=nnx.Rngs(0)))
+    still = {"mean": jnp.full(6, 0.5), "var": jnp.full(6, 4.0)}
+    net = net.replace(state={**net.state, "still": still})
+    state = recalibration(net, X)(net.params, net.state)
+    jax.tree.map(np.testing.assert_array_equal, state["still"], still)
+    trained, _ = net.apply(net.params, net.state, X, train=True, key=None)
+    evaluated, _ = net.apply(net.params, state, X, train=False, key=None)
+    np.testing.assert_allclose(evaluated, trained, rtol=1e-3, atol=1e-3)
+
+
+class Dropped(linen.Module):
+    @linen.compact
+    def __call__(self, x, train=False):
+        x = linen.BatchNorm(use_running_average=not train)(x)
+        return linen.Dense(3)(linen.Dropout(0.5, deterministic=not train)(x))
+
+
+def test_dropout_under_the_same_flag_is_no_trouble():
+    module = Dropped()
+    net = nets.from_linen(module, module.init(jax.random.key(0), X))
+    state = recalibration(net, X)(net.params, net.state)
+    np.testing.assert_allclose(state["batch_stats"]["BatchNorm_0"]["mean"], X.mean(0), rtol=1e-3)
+
+
 def test_linen_networks_too():
     module = LinenNormed()
     net = nets.from_linen(module, module.init(jax.random.key(0), X))

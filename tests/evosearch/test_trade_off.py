@@ -31,7 +31,7 @@ def objectives(masked) -> Any:
     return evosearch.trade_off(masked, ready)
 
 
-judged = jax.jit(lambda objectives, genome: objectives(genome))
+judged = jax.jit(lambda objectives, genome: objectives(genome)[0])
 
 
 @settings(deadline=None, max_examples=25)
