@@ -96,15 +96,24 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     if names and not width:
         width = stages("probe", partial(_probe, question, plan)).facts["at_once"]
     fitness, box = _fitness(question, plan)
+    exact = (
+        fitness
+        if plan.precision == "float32"
+        else _fitness(question, dataclasses.replace(plan, precision="float32"))[0]
+    )
     # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
     start = np.asarray(box.lower)[None] if question.budget is None else None
-    found, arrays, work = {}, {}, {}
+    found, arrays, work, again = {}, {}, {}, {}
     for name in names:
         algorithm = config.algorithm if name == "de" else name
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
         with progress.bar(f"search ({algorithm})", config.generations + 1) as advance:
             result = evosearch.search(key, settings, box, fitness, start=start, progress=advance)
-        found[name] = np.asarray(fitness.kept(jnp.asarray(result.best)))
+        best = result.best
+        if exact is not fitness:
+            chosen = evosearch.rescored(result, fitness, exact, at_once=width)
+            best, again[name] = chosen.best, _facts(chosen)
+        found[name] = np.asarray(fitness.kept(jnp.asarray(best)))
         arrays[name] = evosearch.history.seen(result.info, fitness)
         work[name] = float(result.info.work.mean())
     budget = int(found["de"].sum()) if question.budget is None else question.budget
@@ -117,6 +126,8 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
         "losses": judged.losses,
         "collapsed": judged.collapsed,
         "work": work,
+        "precision": plan.precision,
+        "rescored": again,
         "budget": budget,
         "at_once": int(width),
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
@@ -188,7 +199,7 @@ def _searches(question: Question, plan: Plan) -> list[str]:
 
 def _fitness(question: Question, plan: Plan) -> tuple[Any, Bounds]:
     """The fitness that the search minimises, and the box of its genomes."""
-    masked, bounds = question.masked, question.bounds
+    masked, bounds = question.masked.at_precision(plan.precision), question.bounds
     if jax.default_backend() == "cpu":
         entries = question.budget if question.cost is None else None
         masked = masked.cached(_affordable(bounds, masked.sizes, entries), plan.memory // 2)
@@ -198,6 +209,13 @@ def _fitness(question: Question, plan: Plan) -> tuple[Any, Bounds]:
         return tolerant, tolerant.box
     fitness = evosearch.budget_loss(masked, question.budget, bounds, question.cost)
     return fitness, fitness.box
+
+
+def _facts(chosen: evosearch.Rescored) -> dict[str, Any]:
+    """How many were scored again, whether another won, and the searched and the exact value of the winner."""
+    winner = int((chosen.vectors == chosen.best).all(axis=1).argmax())
+    before, after = float(chosen.before.value[winner]), float(chosen.score.value)
+    return {"count": len(chosen.vectors), "changed": bool(chosen.changed), "before": before, "after": after}
 
 
 def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bounds:

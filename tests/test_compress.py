@@ -265,3 +265,25 @@ def test_bad_data_and_weights_say_where(net):
         compress(jax.random.key(1), bad, TRAIN, VALIDATION, PLAN)
     with pytest.raises(BadInput, match="outside 0 to 3"):
         datasets.from_arrays(X, Y + 1, classes=4)
+
+
+@pytest.mark.parametrize("goal", [{}, {"compression": None, "tolerance": 0.05}])
+def test_a_search_in_bfloat16_ends_with_the_best_in_float32(net, goal):
+    plan = dataclasses.replace(PLAN, rounds=1, final_steps=100, at_once=1, precision="bfloat16", **goal)
+    (entry,) = compress(jax.random.key(1), net, TRAIN, VALIDATION, plan).rounds
+    facts = entry.search.facts
+    assert facts["precision"] == "bfloat16" and set(facts["rescored"]) == {"de", "random"}
+    again = facts["rescored"]["de"]
+    assert 1 <= again["count"] <= 24 and entry.kept.tolist() == facts["allocations"]["de"]
+    after = entry.kept.sum() / groups.sizes(net_groups(net)).sum() if goal else facts["losses"]["de"]
+    assert again["after"] == pytest.approx(after, rel=1e-5)
+    assert again["before"] == pytest.approx(after, rel=0.05)
+
+
+def net_groups(net):
+    return groups.weight_groups(net.params, (), biases=True)
+
+
+def test_an_unknown_precision_is_refused_before_anything_runs(net):
+    with pytest.raises(BadInput, match="unknown precision 'half': known are float32, bfloat16"):
+        compress(jax.random.key(1), net, TRAIN, VALIDATION, dataclasses.replace(PLAN, precision="half"))

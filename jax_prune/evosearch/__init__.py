@@ -27,6 +27,7 @@ from jax_prune.evosearch.objectives import (
     tolerance,
 )
 from jax_prune.evosearch.pareto import Points
+from jax_prune.evosearch.rescoring import Rescored, rescored
 from jax_prune.evosearch.score import Score, better
 from jax_prune.evosearch.trade_off import Cost, TradeOff, kept_macs, kept_parameters, packed_bytes, trade_off
 from jax_prune.types import Bounds
@@ -43,6 +44,7 @@ __all__ = [
     "MaskedLoss",
     "Means",
     "Points",
+    "Rescored",
     "Result",
     "Score",
     "State",
@@ -65,6 +67,7 @@ __all__ = [
     "packed_bytes",
     "probe",
     "reachable",
+    "rescored",
     "search",
     "sensitivity",
     "step",

@@ -21,10 +21,12 @@ from jax_prune.evosearch.racing import Sums
 from jax_prune.evosearch.recalibration import Recalibration
 from jax_prune.nets import hoisting
 from jax_prune.nets.hoisting import Hoisted
+from jax_prune.nets.precision import Bfloat16Products
 from jax_prune.pruning import counts, masks
 from jax_prune.types import Array, Batch, Bounds, Group, Net, Tree
 
 ExampleFunction = Callable[[Any, Batch], Array]  # (outputs, batch) -> [B]
+PRECISIONS = ("float32", "bfloat16")  # of the net's products
 
 
 class Means(NamedTuple):
@@ -61,6 +63,7 @@ class MaskedLoss:
     groups: tuple[Group, ...] = flax.struct.field(pytree_node=False)
     loss: ExampleFunction = flax.struct.field(pytree_node=False)
     metric: ExampleFunction | None = flax.struct.field(pytree_node=False)
+    precision: str = flax.struct.field(pytree_node=False, default="float32")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -141,8 +144,11 @@ class MaskedLoss:
         """The same with the first layer's products kept at counts that the bounds of the ratios [G] allow.
 
         Within ``memory`` bytes; unchanged where the first layer is not dense or not pruned entry by entry, or memory
-        does not do for one count. The last bits of a loss change. See ``first_layer``: it pays on CPU.
+        does not do for one count, or products are in bfloat16. The last bits of a loss change. See ``first_layer``: it
+        pays on CPU.
         """
+        if self.precision != "float32":
+            return self
         first = hoisting.first_product(self.hoisted, self.net.params)
         group = None if first is None else first_layer.group_of(self.groups, first)
         if first is None or group is None:
@@ -158,10 +164,26 @@ class MaskedLoss:
         layer = first_layer.build(self.net.params, self.groups[group], group, self.ranks[group], first, inputs, chosen)
         return dataclasses.replace(self, first_layer=layer)
 
+    def at_precision(self, precision: str) -> MaskedLoss:
+        """The same with the net's products in ``precision``, from float32; see ``nets.precision``.
+
+        In bfloat16 the hoisted values are kept in it as well. Outputs, losses, sums and batch statistics stay float32.
+        Raises BadInput for an unknown precision.
+        """
+        if precision not in PRECISIONS:
+            raise BadInput(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
+        if precision == self.precision:
+            return self
+        values = tuple(value.astype(jnp.bfloat16) if value.dtype == jnp.float32 else value for value in self.values)
+        hoisted = self.hoisted._replace(apply=Bfloat16Products(self.hoisted.apply))
+        return dataclasses.replace(self, values=values, hoisted=hoisted, first_layer=None, precision=precision)
+
     def _each(self, candidate: Candidate, index: Array) -> tuple[Means, Any]:
         """Of every example of a chunk: [b], and the outputs."""
         batch, values = jax.tree.map(lambda leaf: _at(leaf, index), (self.chunks, self.values))
         params, state = candidate.params, candidate.state
+        if self.precision == "bfloat16":
+            values = tuple(v.astype(jnp.float32) if v.dtype == jnp.bfloat16 else v for v in values)
         if self.first_layer is None:
             outputs, _ = self.hoisted.apply(params, state, values, train=False, key=None)
         else:
@@ -181,11 +203,13 @@ def masked_loss(
     *,
     chunk: int = 250,
     recalibration: Any = None,
+    precision: str = "float32",
 ) -> MaskedLoss:
     """Calibration data [B, ...] cut into chunks of at most ``chunk`` examples for ``MaskedLoss``.
 
     ``recalibration``: inputs [R, ...] over which every candidate's batch statistics are taken anew, where the net has
     some; see ``recalibration``. In rounds of several candidates at once that is done once a chunk.
+    ``precision``: float32, or bfloat16 for the net's products; see ``MaskedLoss.at_precision``.
 
     Raises BadInput where there is no example, no group, or where ranks do not fit the groups.
     """
@@ -205,7 +229,8 @@ def masked_loss(
     hoisted = hoisting.hoist(net, jax.tree.map(lambda leaf: leaf[0], chunks.x))
     values = _prefixed(hoisted, chunks.x)
     renewed = None if recalibration is None else renewal.recalibration(net, recalibration)
-    return MaskedLoss(net, ranks, chunks, cut_weights, values, None, renewed, hoisted, tuple(groups), loss, metric)
+    masked = MaskedLoss(net, ranks, chunks, cut_weights, values, None, renewed, hoisted, tuple(groups), loss, metric)
+    return masked.at_precision(precision)
 
 
 @partial(jax.jit, static_argnums=0)

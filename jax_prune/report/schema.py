@@ -135,7 +135,9 @@ class Search:
 
     ``evaluations`` is the number a round; ``random_history`` is random search at as many.
     ``objective`` names the value: "loss" at a budget, "kept fraction" at a tolerance. ``work[r]`` is the share of full
-    evaluation that round r's search did: the rest was decided early, or seen before.
+    evaluation that round r's search did: the rest was decided early, or seen before. ``precision`` is that of the
+    candidates' products; below float32, ``changed[r]`` says whether round r's best few, scored again in float32, had
+    another winner.
     """
 
     algorithm: str
@@ -146,6 +148,8 @@ class Search:
     history: tuple[tuple[float | None, ...], ...] = ()
     random_history: tuple[tuple[float | None, ...], ...] = ()
     work: tuple[float | None, ...] = ()
+    precision: str = "float32"
+    changed: tuple[bool, ...] = ()
     sensitivity: Sensitivity | None = None
 
 

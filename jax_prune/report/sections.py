@@ -7,7 +7,7 @@ from typing import Any
 
 from jax_prune.report import drawing, figures, search_figures, trade_figures, trades, wording
 from jax_prune.report.markup import Cell, Html, bar, keys, pair, picture, section, table
-from jax_prune.report.schema import Layer, Report
+from jax_prune.report.schema import Layer, Report, Search
 
 
 def layers(report: Report) -> Html:
@@ -94,7 +94,16 @@ def _effort(report: Report) -> str:
     generations = f" over {search.generations} generations" if search.generations else ""
     known = [share for share in search.work if share is not None]
     saved = f" Early decisions saved {wording.share(len(known) - sum(known), len(known))} of the work." if known else ""
-    return f" {search.evaluations:,} evaluations a round, population {search.population}{generations}.{saved}"
+    effort = f" {search.evaluations:,} evaluations a round, population {search.population}{generations}."
+    return f"{effort}{saved}{_again(search)}"
+
+
+def _again(search: Search) -> str:
+    """What scoring the best few in float32 came to, or nothing."""
+    if not search.changed:
+        return ""
+    rounds = f"{sum(search.changed)} of {len(search.changed)} rounds"
+    return f" Products in {search.precision}; the best few, scored again in float32, had another winner in {rounds}."
 
 
 def trade_off(report: Report) -> Html:

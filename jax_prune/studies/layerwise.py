@@ -67,6 +67,9 @@ class Config:
     calibration: int = option(2000, "training examples on which candidates are compared")
     sensitivity: float = option(1.0, "loss increase at which a layer's own sweep ends its search box")
     at_once: int = option(0, "candidates evaluated together; 0: chosen by a short timed probe, which is saved")
+    precision: str = option(
+        "float32", "of candidates' products: float32 or bfloat16; the best few are scored again in float32"
+    )
     memory: float = option(2.0, "memory that candidates may take at once, GiB")
 
     dense_steps: int = option(15_000, "steps of dense training before pruning; steps come in whole hundreds")

@@ -183,6 +183,12 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
         history=tuple(_best_so_far(entry.search, "de") for entry in compressed.rounds),
         random_history=tuple(_best_so_far(entry.search, "random") for entry in compressed.rounds),
         work=tuple(entry.search.facts.get("work", {}).get("de") for entry in compressed.rounds),
+        precision=config.precision,
+        changed=tuple(
+            entry.search.facts["rescored"]["de"]["changed"]
+            for entry in compressed.rounds
+            if "de" in entry.search.facts.get("rescored", {})
+        ),
         sensitivity=reporting.Sensitivity(
             ratios=tuple(map(float, last.arrays["ratios"])),
             loss=tuple(tuple(map(float, row)) for row in last.arrays["loss"]),
