@@ -42,8 +42,9 @@ class Plan:
     ``baselines``: also score what every other allocation would lose, in every round, for the report.
     ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
     ``at_once``: candidates evaluated together, since the number changes last bits; 0 lets a short timed probe
-    choose under ``memory`` bytes, once a run. ``precision``: float32, or bfloat16 for the products of the searches'
-    candidates; the best few are then scored again in float32, and all that is compared is float32.
+    choose, once a run. ``memory``: bytes that a search may hold in all, see ``evosearch.memory``. ``precision``:
+    float32, or bfloat16 for the products of the searches' candidates; the best few are then scored again in float32,
+    and all that is compared is float32.
     ``distillation``: weight of the trained net's softened outputs in the tuning loss; None is 0.95 under
     ``learning.cross_entropy``, whose outputs are logits, and 0 under any other loss.
     ``neighbour_weight``: with an augmentation of few variants, as ``learning.RandomShift``, how much the teacher's

@@ -70,6 +70,7 @@ def ask(
         net, groups, masking.ranks(score, groups), sample, lesson.plain_loss, lesson.metric,
         recalibration=_few(sample.x),
     )  # fmt: skip
+    evosearch.memory.planned(masked, plan.memory)  # says whether the data fits
     return Question(masked, score, box, budget, cost, reference)
 
 
@@ -92,15 +93,9 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     """
     config = plan.search
     names = _searches(question, plan)
-    width = plan.at_once
-    if names and not width:
-        width = stages("probe", partial(_probe, question, plan)).facts["at_once"]
-    fitness, box = _fitness(question, plan)
-    exact = (
-        fitness
-        if plan.precision == "float32"
-        else _fitness(question, dataclasses.replace(plan, precision="float32"))[0]
-    )
+    settled = stages("probe", partial(_probe, question, plan)).facts if names else {"at_once": plan.at_once}
+    width = settled["at_once"]
+    fitness, box = _fitness(question, plan, settled.get("cache", 0))
     # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
     start = np.asarray(box.lower)[None] if question.budget is None else None
     found, arrays, work, again = {}, {}, {}, {}
@@ -110,7 +105,8 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
         with progress.bar(f"search ({algorithm})", config.generations + 1) as advance:
             result = evosearch.search(key, settings, box, fitness, start=start, progress=advance)
         best = result.best
-        if exact is not fitness:
+        if plan.precision != "float32":
+            exact, _ = _fitness(question, dataclasses.replace(plan, precision="float32"))
             chosen = evosearch.rescored(result, fitness, exact, at_once=width)
             best, again[name] = chosen.best, _facts(chosen)
         found[name] = np.asarray(fitness.kept(jnp.asarray(best)))
@@ -197,12 +193,12 @@ def _searches(question: Question, plan: Plan) -> list[str]:
     return [name for name in SEARCHED if name in wanted]
 
 
-def _fitness(question: Question, plan: Plan) -> tuple[Any, Bounds]:
-    """The fitness that the search minimises, and the box of its genomes."""
+def _fitness(question: Question, plan: Plan, cache: int = 0) -> tuple[Any, Bounds]:
+    """The fitness that the search minimises, and the box of its genomes; ``cache`` bytes for first-layer products."""
     masked, bounds = question.masked.at_precision(plan.precision), question.bounds
-    if jax.default_backend() == "cpu":
+    if cache:
         entries = question.budget if question.cost is None else None
-        masked = masked.cached(_affordable(bounds, masked.sizes, entries), plan.memory // 2)
+        masked = masked.cached(_affordable(bounds, masked.sizes, entries), cache)
     if question.budget is None:
         assert plan.tolerance is not None
         tolerant = evosearch.tolerance(masked, question.reference, plan.tolerance, bounds)
@@ -227,10 +223,22 @@ def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bou
 
 
 def _probe(question: Question, plan: Plan) -> Stage:
+    """How many candidates at once, and the memory plan, which is printed: once a run, before its first search."""
     fitness, box = _fitness(question, plan)
     genomes = jnp.tile(jnp.asarray(box.upper), (plan.search.population, 1))
-    timings = evosearch.probe.measure(fitness, genomes, memory_limit=plan.memory)
-    return Stage({}, {"at_once": evosearch.probe.fastest(timings), "timings": [list(timing) for timing in timings]})
+    held, cache = evosearch.memory.planned(fitness.masked, plan.memory, question.masked), 0
+    if jax.default_backend() == "cpu" and evosearch.memory.has_first_product(fitness.masked):
+        body = None if plan.at_once else evosearch.probe.body_bytes(fitness, genomes, 1)
+        cache = evosearch.memory.room_for_products(held, fitness.masked, body)
+        fitness, _ = _fitness(question, plan, cache)
+        held = evosearch.memory.planned(fitness.masked, plan.memory, question.masked)
+    timings = () if plan.at_once else evosearch.probe.measure(fitness, genomes, memory_limit=held.left)
+    width = plan.at_once or evosearch.probe.fastest(timings)
+    body = next((timing.bytes for timing in timings if timing.at_once == width), None)
+    held = held._replace(at_once=width, body=body)
+    progress.note(evosearch.memory.line(held))
+    timed = [list(timing) for timing in timings]
+    return Stage({}, {"at_once": width, "cache": cache, "timings": timed, "memory": held._asdict()})
 
 
 def _recovery(plan: Plan, params: Tree, groups: tuple[Group, ...], kept: Array) -> Recovery | None:

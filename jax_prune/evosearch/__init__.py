@@ -10,7 +10,7 @@
 ``objectives(genome [G]) -> [M]``, ``evosearch.front`` finds what no other vector beats in everything.
 """
 
-from jax_prune.evosearch import grid, history, probe, sensitivity
+from jax_prune.evosearch import grid, history, memory, probe, sensitivity
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
@@ -64,6 +64,7 @@ __all__ = [
     "kept_macs",
     "kept_parameters",
     "masked_loss",
+    "memory",
     "packed_bytes",
     "probe",
     "reachable",

@@ -70,7 +70,7 @@ class Config:
     precision: str = option(
         "float32", "of candidates' products: float32 or bfloat16; the best few are scored again in float32"
     )
-    memory: float = option(2.0, "memory that candidates may take at once, GiB")
+    memory: float = option(2.0, "memory that a search may take in all, GiB; its plan is printed before the first one")
 
     dense_steps: int = option(15_000, "steps of dense training before pruning; steps come in whole hundreds")
     round_steps: int = option(3000, "steps of tuning in each round")
