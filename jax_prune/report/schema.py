@@ -193,20 +193,54 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """One allocation in a round of its own whole pipeline, all of that round at one budget.
+
+    ``loss`` is on the calibration data before the round's tuning, ``error`` on the validation split after it.
+    """
+
+    allocator: str
+    seed: int
+    round: int
+    loss: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rho of ``loss`` and ``error`` over a round's ``points`` allocations, None where either is constant."""
+
+    round: int
+    points: int
+    rho: float | None
+
+
+@dataclass(frozen=True)
 class Baselines:
-    """``losses[allocator]``: [R] losses at equal budget ("search" among them); ``outcomes``: final errors."""
+    """``losses[allocator]``: [R] losses at equal budget ("search" among them); ``outcomes``: final errors.
+
+    ``tuned`` and ``correlations``: whether a loss before tuning foretells the error after it.
+    """
 
     losses: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
+    correlations: tuple[Correlation, ...] = ()
 
     @classmethod
-    def of(cls, rounds: tuple[Round, ...], outcomes: tuple[Outcome, ...] = ()) -> Baselines:
+    def of(
+        cls,
+        rounds: tuple[Round, ...],
+        outcomes: tuple[Outcome, ...] = (),
+        tuned: tuple[Tuned, ...] = (),
+        correlations: tuple[Correlation, ...] = (),
+    ) -> Baselines:
         """Gather every round's losses by allocator, the searched allocation first."""
         names = [name for entry in rounds for name in entry.baselines]
         losses = {name: tuple(entry.baselines.get(name) for entry in rounds) for name in dict.fromkeys(names)}
         if any(entry.search_loss is not None for entry in rounds):
             losses = {"search": tuple(entry.search_loss for entry in rounds), **losses}
-        return cls(losses, outcomes)
+        return cls(losses, outcomes, tuned, correlations)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from jax_prune.report import drawing, figures, search_figures, trade_figures, trades, wording
+from jax_prune.report import correlation, drawing, figures, search_figures, trade_figures, trades, wording
 from jax_prune.report.markup import Cell, Html, bar, keys, pair, picture, section, table
 from jax_prune.report.schema import Layer, Report, Search
 
@@ -145,11 +145,17 @@ def baseline_table(report: Report) -> Html:
 
 
 def outcome_table(report: Report) -> Html:
-    """Final errors of every allocator over the seeds."""
+    """Final errors of every allocator over the seeds, and whether the loss before tuning foretold them."""
     head = ("allocator", "seeds", "mean", "spread", "least", "most")
     rows = [(wording.allocator(o.allocator), o.seeds, *o.worded) for o in wording.outcome_rows(report)]
-    return section(
+    outcomes = section(
         "Allocators, whole pipeline",
         f"Final {report.measure} with the same tuning and seeds; spread is the standard deviation.",
         table(head, rows),
     )
+    foretold = section(
+        "Loss before tuning, error after",
+        correlation.sentence(report),
+        picture(figures.before_and_after(report)) if drawing.available() else "",
+    )
+    return pair(foretold, outcomes) if foretold else outcomes
