@@ -85,7 +85,17 @@ def sweep(question: Question, plan: Plan) -> Stage:
     return Stage(arrays | {"lower": box.lower, "upper": box.upper}, {"limit": plan.sensitivity})
 
 
-def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
+def settle(question: Question, plan: Plan, stages: Stages) -> dict[str, Any]:
+    """How many candidates at once, and bytes for shared products: once a run, kept as its stage ``probe``.
+
+    The memory plan is printed with it, before the first search. Nothing is settled where nothing is searched.
+    """
+    if not _searches(question, plan):
+        return {"at_once": plan.at_once, "cache": 0}
+    return stages("probe", partial(_probe, question, plan)).facts
+
+
+def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any]) -> Stage:
     """The round's counts int [G], with every vector and score that its searches saw.
 
     With ``plan.baselines`` all allocations are scored at the same budget: the question's, or the one that the
@@ -93,9 +103,8 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages) -> Stage:
     """
     config = plan.search
     names = _searches(question, plan)
-    settled = stages("probe", partial(_probe, question, plan)).facts if names else {"at_once": plan.at_once}
     width = settled["at_once"]
-    fitness, box = _fitness(question, plan, settled.get("cache", 0))
+    fitness, box = _fitness(question, plan, settled["cache"])
     # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
     start = np.asarray(box.lower)[None] if question.budget is None else None
     found, arrays, work, again = {}, {}, {}, {}
@@ -223,7 +232,6 @@ def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bou
 
 
 def _probe(question: Question, plan: Plan) -> Stage:
-    """How many candidates at once, and the memory plan, which is printed: once a run, before its first search."""
     fitness, box = _fitness(question, plan)
     genomes = jnp.tile(jnp.asarray(box.upper), (plan.search.population, 1))
     held, cache = evosearch.memory.planned(fitness.masked, plan.memory, question.masked), 0
