@@ -21,6 +21,8 @@ from typing import Any
 
 from absl import app, flags
 
+from jax_prune.report.correlation import rank_correlation
+
 NET = flags.DEFINE_string("net", "lenet300", "net of the study")
 PRESET = flags.DEFINE_string("preset", "default", "preset of the study")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "seeds to run")
@@ -90,7 +92,26 @@ def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
     summary["allocations"] = {
         name: spread([outcome["error"] for outcome in outcomes if outcome["allocator"] == name]) for name in names
     }
+    summary["rank_correlation"] = foretold(reports)
     return summary
+
+
+def foretold(reports: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Spearman's rho of the loss before the last round's tuning and the validation error after it.
+
+    Over all seeds and allocations, and of every seed alone; None where there are too few points.
+    """
+    last = [
+        [entry for entry in report["baselines"]["tuned"] if entry["round"] == report["rounds"][-1]["round"]]
+        for report in reports
+    ]
+
+    def rho(entries: list[dict[str, Any]]) -> float | None:
+        return rank_correlation([entry["loss"] for entry in entries], [entry["error"] for entry in entries])
+
+    points = [entry for entries in last for entry in entries]
+    every = rho(points)
+    return None if every is None else {"rho": every, "points": len(points), "of_each_seed": [rho(own) for own in last]}
 
 
 def _pinned(index: int) -> Any:

@@ -20,7 +20,7 @@ from jax_prune.lesson import Lesson
 from jax_prune.plan import Plan, budgets, checked, cost_of
 from jax_prune.pruning import budgets as spending
 from jax_prune.pruning import groups as grouping
-from jax_prune.rounds import ask, find, judged_as_candidates, sweep, tune
+from jax_prune.rounds import ask, find, judged_as_candidates, settle, sweep, tune
 from jax_prune.stages import Stage, Stages, stage_key
 from jax_prune.types import Array, Batch, Group, Masks, Net
 
@@ -107,7 +107,10 @@ def compress(
         question = ask(key_of(f"{name}/rank"), net, groups, before, sample, lesson, plan, budget, cost, reference)
         sensitivity = stages(f"{name}/sensitivity", partial(sweep, question, plan))
         question = question.within(sensitivity)
-        search = stages(f"{name}/search", partial(find, key_of(f"{name}/search"), question, plan, stages, name))
+        settled = settle(question, plan, stages)
+        search = stages(
+            f"{name}/search", partial(find, key_of(f"{name}/search"), question, plan, settled, stages, name)
+        )
         kept = search.arrays["kept"]
         steps = plan.final_steps if number == plan.rounds else plan.round_steps
         tuned = stages(

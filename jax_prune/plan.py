@@ -10,6 +10,7 @@ import numpy as np
 
 from jax_prune import evosearch, learning
 from jax_prune.errors import BadInput
+from jax_prune.evosearch.masked import PRECISIONS
 from jax_prune.learning import Recipe
 from jax_prune.pruning import budgets as spending
 from jax_prune.pruning import groups as grouping
@@ -41,7 +42,9 @@ class Plan:
     ``baselines``: also score what every other allocation would lose, in every round, for the report.
     ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
     ``at_once``: candidates evaluated together, since the number changes last bits; 0 lets a short timed probe
-    choose under ``memory`` bytes, once a run.
+    choose, once a run. ``memory``: bytes that a search may hold in all, see ``evosearch.memory``. ``precision``:
+    float32, or bfloat16 for the products of the searches' candidates; the best few are then scored again in float32,
+    and all that is compared is float32.
     ``distillation``: weight of the trained net's softened outputs in the tuning loss; None is 0.95 under
     ``learning.cross_entropy``, whose outputs are logits, and 0 under any other loss.
     ``neighbour_weight``: with an augmentation of few variants, as ``learning.RandomShift``, how much the teacher's
@@ -69,6 +72,7 @@ class Plan:
     sensitivity: float = 1.0
     memory: int = 2 * 2**30
     at_once: int = 0
+    precision: str = "float32"
     recipe: Recipe = Recipe(learning_rate=5e-3)
     distillation: float | None = None
     temperature: float = 4.0
@@ -92,6 +96,7 @@ def checked(plan: Plan, net: Net, example: Any = None) -> tuple[Group, ...]:
         ("score", plan.score, SCORES),
         ("allocation", plan.allocation, (*SEARCHED, *STATIC)),
         ("recovery", plan.recovery, RECOVERIES),
+        ("precision", plan.precision, PRECISIONS),
     ):
         if value not in known:
             raise BadInput(f"unknown {name} '{value}': known are {', '.join(known)}")

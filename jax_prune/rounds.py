@@ -70,6 +70,7 @@ def ask(
         net, groups, masking.ranks(score, groups), sample, lesson.plain_loss, lesson.metric,
         recalibration=_few(sample.x),
     )  # fmt: skip
+    evosearch.memory.planned(masked, plan.memory)  # says whether the data fits
     return Question(masked, score, box, budget, cost, reference)
 
 
@@ -84,7 +85,17 @@ def sweep(question: Question, plan: Plan) -> Stage:
     return Stage(arrays | {"lower": box.lower, "upper": box.upper}, {"limit": plan.sensitivity})
 
 
-def find(key: Array, question: Question, plan: Plan, stages: Stages, name: str) -> Stage:
+def settle(question: Question, plan: Plan, stages: Stages) -> dict[str, Any]:
+    """How many candidates at once, and bytes for shared products: once a run, kept as its stage ``probe``.
+
+    The memory plan is printed with it, before the first search. Nothing is settled where nothing is searched.
+    """
+    if not _searches(question, plan):
+        return {"at_once": plan.at_once, "cache": 0}
+    return stages("probe", partial(_probe, question, plan)).facts
+
+
+def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], stages: Stages, name: str) -> Stage:
     """The round's counts int [G], with every vector and score that its searches saw.
 
     With ``plan.baselines`` all allocations are scored at the same budget: the question's, or the one that the
@@ -93,13 +104,11 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages, name: str) 
     """
     config = plan.search
     searches = _searches(question, plan)
-    width = plan.at_once
-    if searches and not width:
-        width = stages("probe", partial(_probe, question, plan)).facts["at_once"]
-    fitness, box = _fitness(question, plan)
+    width = settled["at_once"]
+    fitness, box = _fitness(question, plan, settled["cache"])
     # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
     start = np.asarray(box.lower)[None] if question.budget is None else None
-    found, arrays, work = {}, {}, {}
+    found, arrays, work, again = {}, {}, {}, {}
     for search in searches:
         algorithm = config.algorithm if search == "de" else search
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
@@ -108,7 +117,12 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages, name: str) 
                 key, settings, box, fitness, start=start, mesh=evosearch.sharding.all_devices(), progress=advance,
                 checkpoint=stages.scratch(f"{name}/search", search),
             )  # fmt: skip
-        found[search] = np.asarray(fitness.kept(jnp.asarray(result.best)))
+        best = result.best
+        if plan.precision != "float32":
+            exact, _ = _fitness(question, dataclasses.replace(plan, precision="float32"))
+            chosen = evosearch.rescored(result, fitness, exact, at_once=width)
+            best, again[search] = chosen.best, _facts(chosen)
+        found[search] = np.asarray(fitness.kept(jnp.asarray(best)))
         arrays[search] = evosearch.history.seen(result.info, fitness)
         if width == 1:  # a body of several is computed until the last of them is decided
             work[search] = float(result.info.work.sum() / result.info.evaluated.sum())
@@ -122,6 +136,8 @@ def find(key: Array, question: Question, plan: Plan, stages: Stages, name: str) 
         "losses": judged.losses,
         "collapsed": judged.collapsed,
         "work": work,
+        "precision": plan.precision,
+        "rescored": again,
         "budget": budget,
         "at_once": int(width),
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
@@ -198,18 +214,25 @@ def _searches(question: Question, plan: Plan) -> list[str]:
     return [name for name in SEARCHED if name in wanted]
 
 
-def _fitness(question: Question, plan: Plan) -> tuple[Any, Bounds]:
-    """The fitness that the search minimises, and the box of its genomes."""
-    masked, bounds = question.masked, question.bounds
-    if jax.default_backend() == "cpu":
+def _fitness(question: Question, plan: Plan, cache: int = 0) -> tuple[Any, Bounds]:
+    """The fitness that the search minimises, and the box of its genomes; ``cache`` bytes for first-layer products."""
+    masked, bounds = question.masked.at_precision(plan.precision), question.bounds
+    if cache:
         entries = question.budget if question.cost is None else None
-        masked = masked.cached(_affordable(bounds, masked.sizes, entries), plan.memory // 2)
+        masked = masked.cached(_affordable(bounds, masked.sizes, entries), cache)
     if question.budget is None:
         assert plan.tolerance is not None
         tolerant = evosearch.tolerance(masked, question.reference, plan.tolerance, bounds)
         return tolerant, tolerant.box
     fitness = evosearch.budget_loss(masked, question.budget, bounds, question.cost)
     return fitness, fitness.box
+
+
+def _facts(chosen: evosearch.Rescored) -> dict[str, Any]:
+    """How many were scored again, whether another won, and the searched and the exact value of the winner."""
+    winner = int((chosen.vectors == chosen.best).all(axis=1).argmax())
+    before, after = float(chosen.before.value[winner]), float(chosen.score.value)
+    return {"count": len(chosen.vectors), "changed": bool(chosen.changed), "before": before, "after": after}
 
 
 def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bounds:
@@ -223,8 +246,19 @@ def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bou
 def _probe(question: Question, plan: Plan) -> Stage:
     fitness, box = _fitness(question, plan)
     genomes = jnp.tile(jnp.asarray(box.upper), (plan.search.population, 1))
-    timings = evosearch.probe.measure(fitness, genomes, memory_limit=plan.memory)
-    return Stage({}, {"at_once": evosearch.probe.fastest(timings), "timings": [list(timing) for timing in timings]})
+    held, cache = evosearch.memory.planned(fitness.masked, plan.memory, question.masked), 0
+    if jax.default_backend() == "cpu" and evosearch.memory.has_first_product(fitness.masked):
+        body = None if plan.at_once else evosearch.probe.body_bytes(fitness, genomes, 1)
+        cache = evosearch.memory.room_for_products(held, fitness.masked, body)
+        fitness, _ = _fitness(question, plan, cache)
+        held = evosearch.memory.planned(fitness.masked, plan.memory, question.masked)
+    timings = () if plan.at_once else evosearch.probe.measure(fitness, genomes, memory_limit=held.left)
+    width = plan.at_once or evosearch.probe.fastest(timings)
+    body = next((timing.bytes for timing in timings if timing.at_once == width), None)
+    held = held._replace(at_once=width, body=body)
+    progress.note(evosearch.memory.line(held))
+    timed = [list(timing) for timing in timings]
+    return Stage({}, {"at_once": width, "cache": cache, "timings": timed, "memory": held._asdict()})
 
 
 def _recovery(plan: Plan, params: Tree, groups: tuple[Group, ...], kept: Array) -> Recovery | None:

@@ -265,3 +265,48 @@ def test_bad_data_and_weights_say_where(net):
         compress(jax.random.key(1), bad, TRAIN, VALIDATION, PLAN)
     with pytest.raises(BadInput, match="outside 0 to 3"):
         datasets.from_arrays(X, Y + 1, classes=4)
+
+
+@pytest.mark.parametrize("goal", [{}, {"compression": None, "tolerance": 0.05}])
+def test_a_search_in_bfloat16_ends_with_the_best_in_float32(net, goal):
+    plan = dataclasses.replace(PLAN, rounds=1, final_steps=100, at_once=1, precision="bfloat16", **goal)
+    (entry,) = compress(jax.random.key(1), net, TRAIN, VALIDATION, plan).rounds
+    facts = entry.search.facts
+    assert facts["precision"] == "bfloat16" and set(facts["rescored"]) == {"de", "random"}
+    again = facts["rescored"]["de"]
+    assert 1 <= again["count"] <= 24 and entry.kept.tolist() == facts["allocations"]["de"]
+    after = entry.kept.sum() / groups.sizes(net_groups(net)).sum() if goal else facts["losses"]["de"]
+    assert again["after"] == pytest.approx(after, rel=1e-5)
+    assert again["before"] == pytest.approx(after, rel=0.05)
+
+
+def net_groups(net):
+    return groups.weight_groups(net.params, (), biases=True)
+
+
+def test_an_unknown_precision_is_refused_before_anything_runs(net):
+    with pytest.raises(BadInput, match="unknown precision 'half': known are float32, bfloat16"):
+        compress(jax.random.key(1), net, TRAIN, VALIDATION, dataclasses.replace(PLAN, precision="half"))
+
+
+@pytest.mark.parametrize("at_once", [0, 3])
+def test_the_memory_plan_is_said_once_and_kept(net, capfd, tmp_path, at_once):
+    stages = Stages(tmp_path, {})
+    plan = dataclasses.replace(PLAN, rounds=2, baselines=False, at_once=at_once, round_steps=0, final_steps=0)
+    result = compress(jax.random.key(1), net, TRAIN, VALIDATION, plan, stages=stages)
+    said = capfd.readouterr().err
+    assert said.count("memory of a search: data ") == 1
+    assert said.index("memory of a search") < said.index("search (rand1bin)")
+    facts = stages("probe", lambda: pytest.fail("the probe was not kept")).facts
+    assert facts["at_once"] == result.rounds[1].search.facts["at_once"]
+    held = facts["memory"]
+    assert held["limit"] == plan.memory and held["counts"] == 65 and held["at_once"] == facts["at_once"]
+    assert (held["body"] is None) == bool(at_once) and ("not measured" in said) == bool(at_once)
+    again = Stages(tmp_path, {})
+    compress(jax.random.key(1), net, TRAIN, VALIDATION, plan, stages=again)
+    assert "memory of a search" not in capfd.readouterr().err
+
+
+def test_memory_that_does_not_hold_the_data_is_refused(net):
+    with pytest.raises(BadInput, match=r"calibration data takes 8\.8 kB, the memory limit is 5\.0 kB"):
+        compress(jax.random.key(1), net, TRAIN, VALIDATION, dataclasses.replace(PLAN, memory=5000))

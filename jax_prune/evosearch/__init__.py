@@ -10,7 +10,7 @@
 ``objectives(genome [G]) -> [M]``, ``evosearch.front`` finds what no other vector beats in everything.
 """
 
-from jax_prune.evosearch import grid, history, probe, recalibration, sensitivity, sharding
+from jax_prune.evosearch import grid, history, memory, probe, recalibration, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
@@ -27,6 +27,7 @@ from jax_prune.evosearch.objectives import (
     tolerance,
 )
 from jax_prune.evosearch.pareto import Points
+from jax_prune.evosearch.rescoring import Rescored, rescored
 from jax_prune.evosearch.score import Score, better
 from jax_prune.evosearch.trade_off import Cost, TradeOff, kept_macs, kept_parameters, packed_bytes, trade_off
 from jax_prune.types import Bounds
@@ -43,6 +44,7 @@ __all__ = [
     "MaskedLoss",
     "Means",
     "Points",
+    "Rescored",
     "Result",
     "Score",
     "State",
@@ -62,10 +64,12 @@ __all__ = [
     "kept_macs",
     "kept_parameters",
     "masked_loss",
+    "memory",
     "packed_bytes",
     "probe",
     "reachable",
     "recalibration",
+    "rescored",
     "search",
     "sensitivity",
     "sharding",

@@ -21,10 +21,12 @@ from jax_prune.evosearch.racing import Sums
 from jax_prune.evosearch.recalibration import Recalibration
 from jax_prune.nets import hoisting
 from jax_prune.nets.hoisting import Hoisted
+from jax_prune.nets.precision import Bfloat16Products
 from jax_prune.pruning import counts, masks
 from jax_prune.types import Array, Batch, Bounds, Group, Net, Tree
 
 ExampleFunction = Callable[[Any, Batch], Array]  # (outputs, batch) -> [B]
+PRECISIONS = ("float32", "bfloat16")  # of the net's products
 
 
 class Means(NamedTuple):
@@ -70,6 +72,7 @@ class MaskedLoss:
     loss: ExampleFunction = flax.struct.field(pytree_node=False)
     metric: ExampleFunction | None = flax.struct.field(pytree_node=False)
     stride: int = flax.struct.field(pytree_node=False, default=1)  # a device's chunks among others: see sharding.py
+    precision: str = flax.struct.field(pytree_node=False, default="float32")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -148,7 +151,8 @@ class MaskedLoss:
             return leaf.reshape(-1, *leaf.shape[2:])[order].reshape(leaf.shape)
 
         batch = jax.tree.map(sort, self.chunks.batch)
-        chunks = Chunks(batch, jax.lax.map(self.hoisted.prefix, batch.x))  # values need not have the examples first
+        values = jax.lax.map(self.hoisted.prefix, batch.x)  # which need not have the examples first
+        chunks = Chunks(batch, _stored(values, self.precision))
         layer = self.first_layer and self.first_layer.rearranged(chunks.values[self.first_layer.first.place])
         return dataclasses.replace(self, chunks=chunks, first_layer=layer)
 
@@ -159,6 +163,8 @@ class MaskedLoss:
         compute in float32, or memory does not do for one count. The last bits of a loss change. See ``first_layer``:
         it pays on CPU.
         """
+        if self.precision != "float32":
+            return self
         first = hoisting.first_product(self.hoisted, self.net.params)
         group = None if first is None else first_layer.group_of(self.groups, first)
         if first is None or group is None:
@@ -176,10 +182,26 @@ class MaskedLoss:
         layer = first_layer.build(self.net.params, self.groups[group], group, self.ranks[group], first, inputs, chosen)
         return dataclasses.replace(self, first_layer=layer)
 
+    def at_precision(self, precision: str) -> MaskedLoss:
+        """The same with the net's products in ``precision``, from float32; see ``nets.precision``.
+
+        In bfloat16 the hoisted values are kept in it as well. Outputs, losses, sums and batch statistics stay float32.
+        Raises BadInput for an unknown precision.
+        """
+        if precision not in PRECISIONS:
+            raise BadInput(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
+        if precision == self.precision:
+            return self
+        chunks = self.chunks._replace(values=_stored(self.chunks.values, precision))
+        hoisted = self.hoisted._replace(apply=Bfloat16Products(self.hoisted.apply))
+        return dataclasses.replace(self, chunks=chunks, hoisted=hoisted, first_layer=None, precision=precision)
+
     def _each(self, candidate: Candidate, index: Array) -> tuple[Means, Any]:
         """Of every example of a chunk: [b], and the outputs."""
         batch, values = jax.tree.map(lambda leaf: _at(leaf, index // self.stride), self.chunks)
         params, state = candidate.params, candidate.state
+        if self.precision == "bfloat16":
+            values = tuple(v.astype(jnp.float32) if v.dtype == jnp.bfloat16 else v for v in values)
         if self.first_layer is None:
             outputs, _ = self.hoisted.apply(params, state, values, train=False, key=None)
         else:
@@ -199,11 +221,13 @@ def masked_loss(
     *,
     chunk: int = 250,
     recalibration: Any = None,
+    precision: str = "float32",
 ) -> MaskedLoss:
     """Calibration data [B, ...] cut into chunks of at most ``chunk`` examples for ``MaskedLoss``.
 
     ``recalibration``: inputs [R, ...] over which every candidate's batch statistics are taken anew, where the net has
     some; see ``recalibration``. In rounds of several candidates at once that is done once a chunk.
+    ``precision``: float32, or bfloat16 for the net's products; see ``MaskedLoss.at_precision``.
 
     Raises BadInput where there is no example, no group, or where ranks do not fit the groups.
     """
@@ -223,7 +247,15 @@ def masked_loss(
     hoisted = hoisting.hoist(net, jax.tree.map(lambda leaf: leaf[0], cut.x))
     chunks, example = Chunks(cut, _prefixed(hoisted, cut.x)), jax.tree.map(lambda leaf: leaf[0, :1], cut.x)
     renewed = None if recalibration is None else renewal.recalibration(net, recalibration)
-    return MaskedLoss(net, ranks, chunks, example, cut_weights, None, renewed, hoisted, tuple(groups), loss, metric)
+    masked = MaskedLoss(net, ranks, chunks, example, cut_weights, None, renewed, hoisted, tuple(groups), loss, metric)
+    return masked.at_precision(precision)
+
+
+def _stored(values: tuple[Array, ...], precision: str) -> tuple[Array, ...]:
+    """Hoisted values as they are kept under a precision."""
+    if precision == "float32":
+        return values
+    return tuple(value.astype(jnp.bfloat16) if value.dtype == jnp.float32 else value for value in values)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -61,6 +61,11 @@ def measure(
     return tuple(timings)
 
 
+def body_bytes(fitness: Fitness, genomes: Array, at_once: int) -> int:
+    """What a program of ``at_once`` candidates allocates beside its arguments; compiled for genomes [P, G], not run."""
+    return _bytes(_evaluate.lower(as_pytree(fitness), jnp.asarray(genomes)[:at_once], at_once=at_once).compile())
+
+
 def fastest(timings: Sequence[Timing]) -> int:
     """The width with the fewest seconds a candidate, of those that were run."""
     run = [(timing.seconds, timing.at_once) for timing in timings if timing.seconds is not None]

@@ -10,11 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from jax_prune.report import compare, text
+from jax_prune.report.correlation import correlations, rank_correlation
 from jax_prune.report.machine import versions
 from jax_prune.report.schema import (
     Baselines,
     Budget,
     Compression,
+    Correlation,
     Layer,
     Limits,
     Outcome,
@@ -26,6 +28,7 @@ from jax_prune.report.schema import (
     Side,
     TradeOff,
     TradePoint,
+    Tuned,
 )
 from jax_prune.report.text import show, summary
 
@@ -33,6 +36,7 @@ __all__ = [
     "Baselines",
     "Budget",
     "Compression",
+    "Correlation",
     "Layer",
     "Limits",
     "Outcome",
@@ -44,7 +48,10 @@ __all__ = [
     "Side",
     "TradeOff",
     "TradePoint",
+    "Tuned",
     "compare",
+    "correlations",
+    "rank_correlation",
     "show",
     "summary",
     "versions",

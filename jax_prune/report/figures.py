@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_prune.report import wording
+from jax_prune.report import correlation, wording
 from jax_prune.report.drawing import INK, MUTED, SERIES, canvas, floats, legend, value_scale, whole_numbers
 from jax_prune.report.schema import Point, Report
 
@@ -111,9 +111,32 @@ def outcomes(report: Report) -> str:
         return render()
 
 
+def before_and_after(report: Report) -> str:
+    """Validation error after the last round's tuning over the loss before it: a dot an allocation and seed."""
+    known = report.baselines.correlations
+    if not known:
+        return ""
+    entries = correlation.of_round(report.baselines.tuned, known[-1].round)
+    names = list(dict.fromkeys(entry.allocator for entry in entries))
+    scale, unit = _measure(report)
+    with canvas("before and after", f"validation {report.measure} after tuning against loss before") as (axes, render):
+        handles = []
+        for name in names:
+            own = [entry for entry in entries if entry.allocator == name]
+            errors = scale * floats([entry.error for entry in own])
+            handles += axes.plot([entry.loss for entry in own], errors, "o", color=_colour(report, name), markersize=7)
+        value_scale(axes, scale * floats([entry.error for entry in entries]))
+        axes.set(xlabel="loss before tuning, calibration data", ylabel=f"validation {report.measure} after{unit}")
+        axes.margins(0.08)
+        axes.locator_params(axis="x", nbins=6)
+        legend(axes, handles, [wording.allocator(name) for name in names])
+        return render()
+
+
 def _colour(report: Report, allocator: str) -> str:
     """One colour an allocator, the same in every picture of the report."""
-    entries = [*report.baselines.losses, *(entry.allocator for entry in report.baselines.outcomes)]
+    carried = [entry.allocator for entry in report.baselines.outcomes]
+    entries = [*report.baselines.losses, *carried, *(entry.allocator for entry in report.baselines.tuned)]
     return SERIES[list(dict.fromkeys(entries)).index(allocator) % len(SERIES)]
 
 

@@ -135,7 +135,9 @@ class Search:
 
     ``evaluations`` is the number a round; ``random_history`` is random search at as many.
     ``objective`` names the value: "loss" at a budget, "kept fraction" at a tolerance. ``work[r]`` is the share of full
-    evaluation that round r's search did: the rest was decided early, or seen before.
+    evaluation that round r's search did: the rest was decided early, or seen before. ``precision`` is that of the
+    candidates' products; below float32, ``changed[r]`` says whether round r's best few, scored again in float32, had
+    another winner.
     """
 
     algorithm: str
@@ -146,6 +148,8 @@ class Search:
     history: tuple[tuple[float | None, ...], ...] = ()
     random_history: tuple[tuple[float | None, ...], ...] = ()
     work: tuple[float | None, ...] = ()
+    precision: str = "float32"
+    changed: tuple[bool, ...] = ()
     sensitivity: Sensitivity | None = None
 
 
@@ -189,20 +193,54 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """One allocation in a round of its own whole pipeline, all of that round at one budget.
+
+    ``loss`` is on the calibration data before the round's tuning, ``error`` on the validation split after it.
+    """
+
+    allocator: str
+    seed: int
+    round: int
+    loss: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rho of ``loss`` and ``error`` over a round's ``points`` allocations, None where either is constant."""
+
+    round: int
+    points: int
+    rho: float | None
+
+
+@dataclass(frozen=True)
 class Baselines:
-    """``losses[allocator]``: [R] losses at equal budget ("search" among them); ``outcomes``: final errors."""
+    """``losses[allocator]``: [R] losses at equal budget ("search" among them); ``outcomes``: final errors.
+
+    ``tuned`` and ``correlations``: whether a loss before tuning foretells the error after it.
+    """
 
     losses: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
+    correlations: tuple[Correlation, ...] = ()
 
     @classmethod
-    def of(cls, rounds: tuple[Round, ...], outcomes: tuple[Outcome, ...] = ()) -> Baselines:
+    def of(
+        cls,
+        rounds: tuple[Round, ...],
+        outcomes: tuple[Outcome, ...] = (),
+        tuned: tuple[Tuned, ...] = (),
+        correlations: tuple[Correlation, ...] = (),
+    ) -> Baselines:
         """Gather every round's losses by allocator, the searched allocation first."""
         names = [name for entry in rounds for name in entry.baselines]
         losses = {name: tuple(entry.baselines.get(name) for entry in rounds) for name in dict.fromkeys(names)}
         if any(entry.search_loss is not None for entry in rounds):
             losses = {"search": tuple(entry.search_loss for entry in rounds), **losses}
-        return cls(losses, outcomes)
+        return cls(losses, outcomes, tuned, correlations)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from jax_prune.report import drawing, figures, search_figures, trade_figures, trades, wording
+from jax_prune.report import correlation, drawing, figures, search_figures, trade_figures, trades, wording
 from jax_prune.report.markup import Cell, Html, bar, keys, pair, picture, section, table
-from jax_prune.report.schema import Layer, Report
+from jax_prune.report.schema import Layer, Report, Search
 
 
 def layers(report: Report) -> Html:
@@ -94,7 +94,16 @@ def _effort(report: Report) -> str:
     generations = f" over {search.generations} generations" if search.generations else ""
     known = [share for share in search.work if share is not None]
     saved = f" Early decisions saved {wording.share(len(known) - sum(known), len(known))} of the work." if known else ""
-    return f" {search.evaluations:,} evaluations a round, population {search.population}{generations}.{saved}"
+    effort = f" {search.evaluations:,} evaluations a round, population {search.population}{generations}."
+    return f"{effort}{saved}{_again(search)}"
+
+
+def _again(search: Search) -> str:
+    """What scoring the best few in float32 came to, or nothing."""
+    if not search.changed:
+        return ""
+    rounds = f"{sum(search.changed)} of {len(search.changed)} rounds"
+    return f" Products in {search.precision}; the best few, scored again in float32, had another winner in {rounds}."
 
 
 def trade_off(report: Report) -> Html:
@@ -136,11 +145,17 @@ def baseline_table(report: Report) -> Html:
 
 
 def outcome_table(report: Report) -> Html:
-    """Final errors of every allocator over the seeds."""
+    """Final errors of every allocator over the seeds, and whether the loss before tuning foretold them."""
     head = ("allocator", "seeds", "mean", "spread", "least", "most")
     rows = [(wording.allocator(o.allocator), o.seeds, *o.worded) for o in wording.outcome_rows(report)]
-    return section(
+    outcomes = section(
         "Allocators, whole pipeline",
         f"Final {report.measure} with the same tuning and seeds; spread is the standard deviation.",
         table(head, rows),
     )
+    foretold = section(
+        "Loss before tuning, error after",
+        correlation.sentence(report),
+        picture(figures.before_and_after(report)) if drawing.available() else "",
+    )
+    return pair(foretold, outcomes) if foretold else outcomes

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jax_prune.report import trades, wording
+from jax_prune.report import correlation, trades, wording
 from jax_prune.report.schema import Report
 
 if TYPE_CHECKING:
@@ -150,9 +150,9 @@ def _trade_off(report: Report) -> str:
 
 def _outcomes(report: Report) -> str:
     rows = [(wording.allocator(row.allocator), row.seeds, *row.worded) for row in wording.outcome_rows(report)]
-    return _titled(
-        "Whole pipeline by allocator", table(("allocator", "seeds", "mean", "spread", "least", "most"), rows)
-    )
+    head = ("allocator", "seeds", "mean", "spread", "least", "most")
+    parts = [table(head, rows), escape(correlation.sentence(report))]
+    return _titled("Whole pipeline by allocator", "\n\n".join(part for part in parts if part))
 
 
 def _setting(report: Report) -> str:

@@ -68,7 +68,10 @@ class Config:
     calibration: int = option(2000, "training examples on which candidates are compared")
     sensitivity: float = option(1.0, "loss increase at which a layer's own sweep ends its search box")
     at_once: int = option(0, "candidates evaluated together; 0: chosen by a short timed probe, which is saved")
-    memory: float = option(2.0, "memory that candidates may take at once, GiB")
+    precision: str = option(
+        "float32", "of candidates' products: float32 or bfloat16; the best few are scored again in float32"
+    )
+    memory: float = option(2.0, "memory that a search may take in all, GiB; its plan is printed before the first one")
 
     dense_steps: int = option(15_000, "steps of dense training before pruning; steps come in whole hundreds")
     round_steps: int = option(3000, "steps of tuning in each round")

@@ -49,7 +49,7 @@ def write(
         compressed.masks, {"seed": config.seed, "error": errors["pruned"]["test"]},
     )  # fmt: skip
     write_history(folder / HISTORY, {config.allocation: compressed, **rivals})
-    report = build(config, dense, compressed, errors, stages, example, size, front)
+    report = build(config, dense, compressed, errors, stages, example, size, front, rivals)
     reporting.write(report, folder)
     return report
 
@@ -63,6 +63,7 @@ def build(
     example: Any,
     packed_bytes: int,
     front: Stage | None = None,
+    rivals: dict[str, Compressed] | None = None,
 ) -> reporting.Report:
     """The report of a finished run, from its stages and errors (``studies.layerwise_run.measure``)."""
     counted = costs.parameters(compressed.net.params, compressed.masks)
@@ -87,6 +88,7 @@ def build(
         bytes_note=f"{MODEL} on disk",
         steps=all_steps,
     )
+    tuned = _tuned(config, compressed, rivals or {})
     rounds = tuple(_round(entry, _limit(config) is not None) for entry in compressed.rounds)
     return reporting.Report(
         study="layerwise",
@@ -108,7 +110,7 @@ def build(
         history=_training(config, compressed),
         search=_search(config, compressed),
         trade_off=layerwise_front.section(front),
-        baselines=reporting.Baselines.of(rounds, _outcomes(config, errors)),
+        baselines=reporting.Baselines.of(rounds, _outcomes(config, errors), tuned, reporting.correlations(tuned)),
         command=_command(config),
         config=dataclasses.asdict(config),
         seconds={name: round(seconds, 3) for name, seconds in stages.seconds.items()},
@@ -183,6 +185,12 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
         history=tuple(_best_so_far(entry.search, "de") for entry in compressed.rounds),
         random_history=tuple(_best_so_far(entry.search, "random") for entry in compressed.rounds),
         work=tuple(entry.search.facts.get("work", {}).get("de") for entry in compressed.rounds),
+        precision=config.precision,
+        changed=tuple(
+            entry.search.facts["rescored"]["de"]["changed"]
+            for entry in compressed.rounds
+            if "de" in entry.search.facts.get("rescored", {})
+        ),
         sensitivity=reporting.Sensitivity(
             ratios=tuple(map(float, last.arrays["ratios"])),
             loss=tuple(tuple(map(float, row)) for row in last.arrays["loss"]),
@@ -217,6 +225,21 @@ def _outcomes(config: Config, errors: dict[str, Any]) -> tuple[reporting.Outcome
     names = {"search" if config.allocation == "de" else config.allocation: "pruned", **names}
     dense = errors["reference"]["test"]
     return tuple(reporting.Outcome(who, config.seed, errors[name]["test"], dense) for who, name in names.items())
+
+
+def _tuned(config: Config, compressed: Compressed, rivals: dict[str, Compressed]) -> tuple[reporting.Tuned, ...]:
+    """Every allocation's loss before each round's tuning and error after it; none where budgets are each one's own."""
+    if config.tolerance is not None or not rivals:
+        return ()
+    runs = {config.allocation: compressed, **rivals}
+    return tuple(
+        reporting.Tuned(
+            "search" if name == "de" else name, config.seed, entry.number,
+            entry.search.facts["losses"].get(name), 1 - entry.tuned.facts["validation"],
+        )
+        for name, run in runs.items()
+        for entry in run.rounds
+    )  # fmt: skip
 
 
 def _title(config: Config) -> str:

@@ -92,6 +92,7 @@ def plan_of(config: Config) -> Plan:
         calibration=config.calibration,
         sensitivity=config.sensitivity,
         at_once=config.at_once,
+        precision=config.precision,
         memory=int(config.memory * 2**30),
         recipe=recipe_of(config, config.tune_rate, shift, config.taught_share),
         distillation=config.distillation,

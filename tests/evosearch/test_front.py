@@ -266,7 +266,8 @@ def test_hypervolume_is_nsga2s_on_a_network(problem, loss, metric, by_metric):
     scale = jnp.array([1.0 if by_metric else float(masked(jnp.ones(3, jnp.int32)).loss), 1.0])
 
     def scaled(objectives, scale, genome):
-        return objectives(genome) / scale
+        values, violation = objectives(genome)
+        return values / scale, violation
 
     found = jax.tree_util.Partial(scaled, objectives, scale)
     ours, theirs = hypervolumes(found, Bounds(np.zeros(3), np.full(3, 0.97)), config)

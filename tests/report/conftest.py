@@ -21,6 +21,8 @@ from jax_prune.report import (
     Side,
     TradeOff,
     TradePoint,
+    Tuned,
+    correlations,
 )
 
 SIZES = {"ip1": 784 * 300 + 300, "ip2": 300 * 100 + 100, "ip3": 100 * 10 + 10}
@@ -101,6 +103,22 @@ def make_outcomes() -> tuple[Outcome, ...]:
                  for name, error in means.items() for seed in range(5))  # fmt: skip
 
 
+def make_tuned() -> tuple[Tuned, ...]:
+    """Six allocations that start the last rounds with losses in the order of their errors but for two neighbours."""
+    names = ("search", "random", "lamp", "erk", "global", "uniform")
+    return tuple(
+        Tuned(
+            name,
+            0,
+            number,
+            loss=0.09 * number * (1 + rank / 4),
+            error=0.0172 + 0.0006 * (rank if rank < 4 else 9 - rank),
+        )
+        for number in (5, 6)
+        for rank, name in enumerate(names)
+    )
+
+
 def make_example() -> Report:
     rounds = tuple(make_round(index) for index in range(6))
     kept = KEPT[-1]
@@ -129,7 +147,7 @@ def make_example() -> Report:
         history=make_history(),
         search=make_search(),
         trade_off=make_trade_off(),
-        baselines=Baselines.of(rounds, make_outcomes()),
+        baselines=Baselines.of(rounds, make_outcomes(), make_tuned(), correlations(make_tuned())),
         command="python -m jax_prune layerwise --workdir=runs/lenet300 --config.net=lenet300 --config.seed=0",
         config={"net": "lenet300", "compression": 42.0, "rounds": 6, "tolerance": None, "rules": ["ip3/.*"]},
         seconds={"dense": 31.2, "reference": 58.1, "search": 74.9, "tune": 81.0, "deploy": 1.1},

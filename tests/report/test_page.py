@@ -15,6 +15,7 @@ EVIL = "<script>alert(1)</script>\"'&$x$"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 BOXES = ("Error by round", "Validation over training", "Search", "Sensitivity", "Allocations at equal budget",
          "Returned connections", "Loss by allocation", "Whole pipeline by allocator", "Trade-off",
+         "Loss before tuning, error after",
          "Along the line")  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def test_every_box_is_there_and_every_tag_is_closed(source):
     parsed = Tags(source)
     assert set(BOXES) <= set(titles(source))
     assert not parsed.open and not parsed.wrong
-    assert parsed.tags.count("svg") == 7 + 6  # seven single pictures and a convergence panel a round
+    assert parsed.tags.count("svg") == 8 + 6  # eight single pictures and a convergence panel a round
 
 
 def test_headline_shows_the_run(source):

@@ -91,6 +91,21 @@ def test_the_fixed_fields_are_there(finished):
     assert "<svg" in (folder / "report.html").read_text() and (folder / "report.md").read_text()
 
 
+def test_losses_before_tuning_stand_beside_errors_after(finished):
+    folder, report, _ = finished
+    tuned = report.baselines.tuned
+    assert [(entry.allocator, entry.round) for entry in tuned] == [
+        (name, number) for name in ("search", "lamp") for number in (1, 2)
+    ]
+    ours = [(entry.search_loss, entry.validation_error) for entry in report.rounds]
+    assert [(entry.loss, entry.error) for entry in tuned[:2]] == ours
+    lamp = [storage.load_arrays(folder / f"allocations/lamp/round_{n}/{part}.safetensors")[1]
+            for n in (1, 2) for part in ("search", "tuned")]  # fmt: skip
+    assert [entry.loss for entry in tuned[2:]] == [facts["losses"]["lamp"] for facts in lamp[::2]]
+    assert [entry.error for entry in tuned[2:]] == [1 - facts["validation"] for facts in lamp[1::2]]
+    assert report.baselines.correlations == ()  # of two allocations
+
+
 def test_the_trade_off_is_the_dense_nets(finished):
     folder, report, _ = finished
     found = json.loads((folder / "report.json").read_text())["trade_off"]
