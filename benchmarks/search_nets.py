@@ -42,8 +42,8 @@ ALGORITHMS = flags.DEFINE_list(
 )
 OUT = flags.DEFINE_string("out", None, "file for the JSON result")
 
-COMPRESSIONS = {"lenet300": (4.0, 10.0, 27.0), "lenet5": (4.0, 10.0), "vgg12": (2.0, 4.0)}
-EXAMPLES = {"lenet300": 1000, "lenet5": 500, "vgg12": 500}
+COMPRESSIONS = {"lenet300": (4.0, 10.0, 27.0), "lenet5": (4.0, 10.0), "vgg12": (2.0,)}
+EXAMPLES = {"lenet300": 1000, "lenet5": 500, "vgg12": 250}
 STEPS = {"lenet300": 1500, "lenet5": 600, "vgg12": 1500}
 SWEEP = np.array([*np.linspace(0.0, 0.9, 10), 0.95, 0.97, 0.985, 0.995], np.float32)
 WIDTHS = (8, 8, 16, 16, 32, 32, 32, 32, 32, 32)
@@ -99,7 +99,7 @@ def _row(name: str, net: Net, sample: Batch, compression: float) -> dict[str, An
     """One budget: what every algorithm and allocation loses, and how often the first beats the others."""
     parts = groups.weight_groups(net.params)
     ranks = masks.ranks(scores.magnitude(net.params, parts))
-    masked = evosearch.masked_loss(net, parts, ranks, sample, learning.cross_entropy, recalibration=sample.x[:250])
+    masked = evosearch.masked_loss(net, parts, ranks, sample, learning.cross_entropy, recalibration=sample.x[:100])
     bounds = groups.bounds(parts)
     budget = round(sum(masked.sizes) / compression)
     fitness = evosearch.budget_loss(masked, budget, bounds)

@@ -20,7 +20,8 @@ from jax_prune.lesson import Lesson
 from jax_prune.plan import Plan, budgets, checked, cost_of
 from jax_prune.pruning import budgets as spending
 from jax_prune.pruning import groups as grouping
-from jax_prune.rounds import ask, find, judged_as_candidates, settle, sweep, tune
+from jax_prune.rounds import ask, judged_as_candidates, sweep, tune
+from jax_prune.searching import find, settle
 from jax_prune.stages import Stage, Stages, stage_key
 from jax_prune.types import Array, Batch, Group, Masks, Net
 
