@@ -15,7 +15,7 @@ from jax_prune.evosearch.pareto import Points
 
 LOWER, UPPER = np.array([-3.0, 0.5, 2.0, -1.0, 0.0]), np.array([4.0, 0.5, 9.0, 1.0, 1e-3])
 BOX = Bounds(LOWER, UPPER)  # one side of width 0, one very narrow
-SMALL = Config(population=10, generations=11)
+SMALL = Config("rand1bin", population=10, generations=11)
 every_proposer = pytest.mark.parametrize("algorithm", ["rand1bin", "random"])
 
 
@@ -126,7 +126,7 @@ def test_the_population_is_gde3s():
 
 @pytest.mark.parametrize("settings", [{"chunk": 5}, {"at_once": 3}])
 def test_how_it_is_run_does_not_change_the_front(settings):
-    plain, other = run(), run(config=Config(population=10, generations=11, **settings))
+    plain, other = run(), run(config=Config("rand1bin", population=10, generations=11, **settings))
     np.testing.assert_allclose(other.values, plain.values, rtol=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_one_trace_and_one_program_for_new_targets():
         traces.append(1)
         return jnp.array([jnp.sum((genome - target) ** 2), jnp.sum(genome)])
 
-    config, before = Config(population=10, generations=7, at_once=3, chunk=2), compilations()
+    config, before = Config("rand1bin", population=10, generations=7, at_once=3, chunk=2), compilations()
     for target in (0.5, 2, np.float64(3), jnp.ones(()), np.float32(1)):
         goal = np.full(5, target, np.float32) if target == 2 else jnp.full(5, target, jnp.float32)
         evosearch.front(jax.random.key(0), config, Bounds(LOWER - target, UPPER), jax.tree_util.Partial(counted, goal))
@@ -253,7 +253,7 @@ def hypervolumes(objectives, bounds, config, reference=REFERENCE, seeds=range(5)
 @pytest.mark.parametrize("problem", [zdt1, zdt2, zdt3, bnh])
 def test_hypervolume_is_nsga2s_on_textbook_problems(problem):
     box = Bounds(np.zeros(2), np.array([5.0, 3.0])) if problem is bnh else Bounds(np.zeros(10), np.ones(10))
-    config = Config(population=40, generations=99, crossover=0.2, scale=(0.2, 0.5), at_once=40, chunk=50)
+    config = Config("rand1bin", population=40, generations=99, crossover=0.2, scale=(0.2, 0.5), at_once=40, chunk=50)
     ours, theirs = hypervolumes(problem, box, config)
     assert theirs > 0.4 and ours >= 0.99 * theirs
 
@@ -262,7 +262,7 @@ def test_hypervolume_is_nsga2s_on_textbook_problems(problem):
 def test_hypervolume_is_nsga2s_on_a_network(problem, loss, metric, by_metric):
     masked = evosearch.masked_loss(*problem, loss, metric)
     objectives = evosearch.trade_off(masked, [evosearch.kept_parameters(masked)], by_metric=by_metric)
-    config = Config(population=40, generations=24, scale=(0.2, 0.5), at_once=40, chunk=25)
+    config = Config("rand1bin", population=40, generations=24, scale=(0.2, 0.5), at_once=40, chunk=25)
     scale = jnp.array([1.0 if by_metric else float(masked(jnp.ones(3, jnp.int32)).loss), 1.0])
 
     def scaled(objectives, scale, genome):
