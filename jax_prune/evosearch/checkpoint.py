@@ -24,6 +24,7 @@ from jax_prune import distributed, progress
 from jax_prune.errors import BadInput, said
 from jax_prune.types import Array, Tree
 
+OURS = "evosearch"  # the folder within the one given that holds checkpoints and nothing else: others' are never touched
 KEPT = 2  # checkpoints: should the newest be torn, the one before it is there
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 

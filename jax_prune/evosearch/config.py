@@ -28,7 +28,7 @@ class Config:
     out of range.
     """
 
-    algorithm: str = "best1bin"
+    algorithm: str = "currenttopbest1bin"
     population: int = 24
     generations: int = 15
     crossover: float = 0.9

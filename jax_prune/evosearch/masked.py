@@ -206,7 +206,10 @@ class MaskedLoss:
             outputs, _ = self.hoisted.apply(params, state, values, train=False, key=None)
         else:
             outputs = self.first_layer(params, state, values, candidate.kept, index)
-        loss = self.loss(outputs, batch).astype(jnp.float32)
+        loss, examples = self.loss(outputs, batch), self.weights.shape[1]
+        if jnp.shape(loss) != (examples,):
+            raise BadInput(f"loss returned {list(jnp.shape(loss))} for {examples} examples: give one number each, [B]")
+        loss = loss.astype(jnp.float32)
         metric = self.metric(outputs, batch).astype(jnp.float32) if self.metric else jnp.zeros_like(loss)
         return Means(loss, metric), outputs
 
@@ -236,6 +239,8 @@ def masked_loss(
         raise BadInput(f"calibration data has leading lengths {sorted(lengths)}: give one length, at least 1")
     if not groups or [group.size for group in groups] != [len(rank) for rank in ranks]:
         raise BadInput(f"{len(groups)} groups, {len(ranks)} ranks: give at least one group, ranks [n_g] of each")
+    for group, rank in zip(groups, ranks, strict=True):
+        _check_rank(group, rank)
     (length,) = lengths
     count = -(-length // chunk)
     width = -(-length // count)  # equal chunks, so that the last one is hardly filled up
@@ -249,6 +254,15 @@ def masked_loss(
     renewed = None if recalibration is None else renewal.recalibration(net, recalibration)
     masked = MaskedLoss(net, ranks, chunks, example, cut_weights, None, renewed, hoisted, tuple(groups), loss, metric)
     return masked.at_precision(precision)
+
+
+def _check_rank(group: Group, rank: Any) -> None:
+    """Raises BadInput for what is no order of the group's entries; scores, say."""
+    whole = jnp.issubdtype(jnp.result_type(rank), jnp.integer)
+    if not whole or int(jnp.min(rank)) != 0 or int(jnp.max(rank)) != group.size - 1:
+        raise BadInput(
+            f"ranks of {group.name} are no ranks from 0 to {group.size - 1}: give masks.ranks(scores, groups)"
+        )
 
 
 def _stored(values: tuple[Array, ...], precision: str) -> tuple[Array, ...]:

@@ -79,9 +79,11 @@ def line(plan: Memory) -> str:
     products = f"first layer at {plan.counts} counts {worded(plan.first_layer)}, " if plan.counts else ""
     number = f"{plan.at_once} candidate{'s' if plan.at_once > 1 else ''} at once"
     body = f"{number} {worded(plan.body)}" if plan.body is not None else f"{number} not measured"
+    over = " (above the limit: raise memory)" if plan.total > plan.limit else ""
+    total = f"{worded(plan.total)} of {worded(plan.limit)}{over}"
     return (
         f"memory of a search: data {worded(plan.data)}, sorted copy {worded(plan.arranged)}, "
-        f"network and ranks {worded(plan.network)}, {products}{body}; {worded(plan.total)} of {worded(plan.limit)}"
+        f"network and ranks {worded(plan.network)}, {products}{body}; {total}"
     )
 
 

@@ -45,6 +45,7 @@ class BudgetLoss:
 
     def kept(self, genome: Array) -> Array:
         """int32 [G], summing to the budget, or costing at most the budget with room for no step more."""
+        lattice.check_length(lattice.of(self.masked.groups), genome)
         if self.cost is None:
             return counts.project(genome, self.masked.sizes, self.budget, self.bounds)
         return budgets.project(genome, self.masked.groups, self.cost, self.budget, self.bounds)
@@ -103,7 +104,9 @@ class Tolerance:
 
     def kept(self, genome: Array) -> Array:
         """int32 [G]: n - floor(ratio * n), exactly, and whole steps of it."""
-        return lattice.kept_at(lattice.of(self.masked.groups), genome, self.bounds)
+        grid = lattice.of(self.masked.groups)
+        lattice.check_length(grid, genome)
+        return lattice.kept_at(grid, genome, self.bounds)
 
     def __call__(self, genome: Array) -> Score:
         kept = self.kept(genome)

@@ -49,7 +49,9 @@ class TradeOff:
 
     def kept(self, genome: Array) -> Array:
         """int32 [G]: n - floor(ratio * n), exactly, and whole steps of it."""
-        return lattice.kept_at(lattice.of(self.masked.groups), genome, self.bounds)
+        grid = lattice.of(self.masked.groups)
+        lattice.check_length(grid, genome)
+        return lattice.kept_at(grid, genome, self.bounds)
 
     def __call__(self, genome: Array) -> tuple[Array, Array]:
         """Values float32 [1 + C], and a violation of 1 where the network has collapsed."""

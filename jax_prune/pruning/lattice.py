@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_prune.errors import BadInput
 from jax_prune.pruning import counts
 from jax_prune.types import Array, Bounds, Group
 
@@ -39,6 +40,14 @@ def of(groups: Sequence[Group] | Sequence[int]) -> Lattice:
     lead = np.asarray([group[np.argmax(levels[group])] for group in members], np.int32)
     names = tuple(groups[first].tied or groups[first].name for first in lead)
     return Lattice(size, step, levels, np.asarray([order.index(owner) for owner in owners], np.int32), lead, names)
+
+
+def check_length(lattice: Lattice, genome: Array) -> None:
+    """Raises BadInput for a genome that has not one entry for each variable."""
+    if genome.shape != lattice.lead.shape:
+        raise BadInput(
+            f"a genome has shape {list(genome.shape)}: search {list(lattice.lead.shape)}, the fitness's own box"
+        )
 
 
 def fine(groups: Sequence[Group]) -> bool:

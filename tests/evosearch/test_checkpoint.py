@@ -76,7 +76,7 @@ def test_stopped_at_every_look_it_ends_with_the_same_bits(tmp_path, fitness_of, 
             continue
     same(resumed, whole)
     assert evosearch.compilations() == compiled
-    assert len([path for path in (tmp_path / "search").iterdir() if path.name.isdecimal()]) == 2
+    assert len([path for path in (tmp_path / "search" / "evosearch").iterdir() if path.name.isdecimal()]) == 2
     told = []
     again = evosearch.search(jax.random.key(2), config, box, fitness, progress=lambda *said: told.append(said), **where)
     same(again, whole)
@@ -96,7 +96,7 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(tmp_path, fitness_o
 
     with pytest.raises(Stopped):
         search(stopped_after(5))
-    newest = tmp_path / "5"
+    newest = tmp_path / "evosearch" / "5"
     files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
     for path in files:
         data = path.read_bytes()
@@ -115,8 +115,9 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(tmp_path, fitness_o
 def test_where_nothing_can_be_read_it_begins_anew(tmp_path, fitness_of):
     form, config = CASES[2]
     fitness, box = fitness_of(form)
-    (tmp_path / "3").mkdir()
-    (tmp_path / "3" / "arrays").write_bytes(b"nonsense")
+    torn = tmp_path / "evosearch" / "3"
+    torn.mkdir(parents=True)
+    (torn / "arrays").write_bytes(b"nonsense")
     found = evosearch.search(jax.random.key(2), config, box, fitness, checkpoint=tmp_path, checkpoint_seconds=0)
     same(found, evosearch.search(jax.random.key(2), config, box, fitness))
 
@@ -135,6 +136,38 @@ def test_another_search_is_refused(tmp_path, fitness_of, make, loss):
     ):
         with pytest.raises(BadInput, match="holds a checkpoint of another search: give each a folder of its own"):
             evosearch.search(jax.random.key(key), settings, limits, question, **where)
+
+
+def test_what_else_lies_in_the_folder_is_never_touched(tmp_path):
+    for name in ("1", "7", "2024"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("mine")
+    for _ in range(2):
+        evosearch.search(
+            jax.random.key(0), Config(population=4, generations=5), RATIOS, total, checkpoint=tmp_path,
+            checkpoint_seconds=0,
+        )  # fmt: skip
+    assert [(tmp_path / name / "thesis.txt").read_text() for name in ("1", "7", "2024")] == ["mine"] * 3
+
+
+def total(genome):
+    return jnp.sum(genome)
+
+
+def test_a_function_with_other_constants_is_refused(tmp_path):
+    def make(shift):
+        def fitness(genome):
+            return jnp.sum((genome - shift) ** 2)
+
+        return fitness
+
+    def search(fitness):
+        where = {"checkpoint": tmp_path, "checkpoint_seconds": 0}
+        return evosearch.search(jax.random.key(0), Config(population=4, generations=3), RATIOS, fitness, **where)
+
+    assert search(make(1.0)).score == search(make(1.0)).score
+    with pytest.raises(BadInput, match="another folder"):
+        search(make(50.0))
 
 
 def test_short_searches_write_nothing(tmp_path, fitness_of):

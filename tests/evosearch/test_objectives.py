@@ -155,3 +155,14 @@ def test_steps_and_ties_hold_under_a_budget_and_a_tolerance(problem, loss, metri
             assert (kept[0] % 8 == 0 or kept[0] == 84) and kept[2] % 4 == 0
             assert abs(kept[0] / 84 - kept[2] / 36) <= 8 / 84 + 4 / 36
             assert fitness is tolerant or kept.sum() == 100  # the middle group takes any count
+
+
+def test_scores_are_no_ranks_and_a_loss_has_one_number_an_example(problem, loss):
+    with pytest.raises(BadInput, match="give masks.ranks"):
+        evosearch.masked_loss(problem.net, problem.groups, [rank * 0.5 for rank in problem.ranks], problem.batch, loss)
+    fitness = evosearch.budget_loss(evosearch.masked_loss(*problem, lambda o, b: o - b.y), 100, RATIOS)
+    with pytest.raises(BadInput, match=r"loss returned \[70, 4\]"):
+        evosearch.search(jax.random.key(0), Config(population=4, generations=1), fitness.box, fitness)
+    fitness = evosearch.budget_loss(evosearch.masked_loss(*problem, loss), 100, RATIOS)
+    with pytest.raises(BadInput, match="the fitness's own box"):
+        evosearch.search(jax.random.key(0), Config(population=4), Bounds(np.zeros(2), np.ones(2)), fitness)
