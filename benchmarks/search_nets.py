@@ -2,8 +2,9 @@
 
 Every algorithm gets the same fitness, the same initial candidates and the same number of evaluations, paired by
 seed; allocations that need no search (LAMP, ERK, global magnitude, uniform, and greedy by one-layer sensitivity
-curves) are beside them. Loss on training images, no tuning. The VGG-like net (10 convolutions with batch norm and 2
-dense layers, 105,000 weights) learns CIFAR-10, which must have been prepared: jax-prune data prepare cifar10.
+curves) are beside them, and searches that begin with these. Loss on training images, no tuning. The VGG-like net (10
+convolutions with batch norm and 2 dense layers) learns CIFAR-10, which must have been prepared: jax-prune data
+prepare cifar10.
 
 Command: python benchmarks/search_nets.py --data_dir=DIR --out=docs/results/search_nets.json
 """
@@ -39,6 +40,9 @@ POPULATION = flags.DEFINE_integer("population", 24, "candidates a generation")
 GENERATIONS = flags.DEFINE_integer("generations", 15, "generations after the initial one")
 ALGORITHMS = flags.DEFINE_list(
     "algorithms", [*evosearch.ALGORITHMS, "evosax:DifferentialEvolution", "evosax:CMA_ES"], "searches"
+)
+WARM = flags.DEFINE_list(
+    "warm", ["currenttopbest1bin", "random"], "searches whose first candidates are the allocations that need no search"
 )
 OUT = flags.DEFINE_string("out", None, "file for the JSON result")
 
@@ -104,14 +108,17 @@ def _row(name: str, net: Net, sample: Batch, compression: float) -> dict[str, An
     budget = round(sum(masked.sizes) / compression)
     fitness = evosearch.budget_loss(masked, budget, bounds)
     found, work = {}, {}
-    for algorithm in ALGORITHMS.value:
-        runs = [_searched(fitness, algorithm, seed) for seed in range(SEEDS.value)]
-        found[algorithm] = [float(run.score.value) for run in runs]
-        work[algorithm] = statistics.mean(float(run.info.work.sum() / run.info.evaluated.sum()) for run in runs)
-        print(name, compression, algorithm, round(statistics.mean(found[algorithm]), 5), flush=True)
     question = rounds.Question(masked, scores.magnitude(net.params, parts), bounds, budget, None, 1.0)
     static = baselines.unsearched(question, budget, ("uniform", "erk", "lamp", "global"))
     static["greedy"] = _greedy(masked, bounds, budget)
+    known = np.stack([evosearch.genome_of(kept, masked.groups) for kept in static.values()])
+    searches = [(algorithm, algorithm, None) for algorithm in ALGORITHMS.value]
+    searches += [(f"{algorithm}, from the allocations", algorithm, known) for algorithm in WARM.value]
+    for title, algorithm, start in searches:
+        runs = [_searched(fitness, algorithm, seed, start) for seed in range(SEEDS.value)]
+        found[title] = [float(run.score.value) for run in runs]
+        work[title] = statistics.mean(float(run.info.work.sum() / run.info.evaluated.sum()) for run in runs)
+        print(name, compression, title, round(statistics.mean(found[title]), 5), flush=True)
     return {
         "compression": compression,
         "kept": budget,
@@ -122,9 +129,9 @@ def _row(name: str, net: Net, sample: Batch, compression: float) -> dict[str, An
     }
 
 
-def _searched(fitness: BudgetLoss, algorithm: str, seed: int) -> evosearch.Result:
+def _searched(fitness: BudgetLoss, algorithm: str, seed: int, start: np.ndarray | None) -> evosearch.Result:
     config = Config(algorithm=algorithm, population=POPULATION.value, generations=GENERATIONS.value)
-    return evosearch.search(jax.random.key(seed), config, fitness.box, fitness)
+    return evosearch.search(jax.random.key(seed), config, fitness.box, fitness, start=start)
 
 
 def _greedy(masked: evosearch.MaskedLoss, bounds: Bounds, budget: int) -> np.ndarray:

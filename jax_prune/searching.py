@@ -39,8 +39,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     searches = _searches(question, plan)
     width = settled["at_once"]
     fitness, box = _fitness(question, plan, settled["cache"])
-    # what is pruned already is the surest way to meet a tolerance: it is among the first candidates
-    start = np.asarray(box.lower)[None] if question.budget is None else None
+    start = _known(question, box)[: config.population]
     found, arrays, work, again = {}, {}, {}, {}
     for search in searches:
         algorithm = config.algorithm if search == "de" else search
@@ -76,6 +75,17 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
     }
     return Stage({"kept": kept.astype(np.int64), **arrays}, facts)
+
+
+def _known(question: Question, box: Bounds) -> np.ndarray:
+    """First candidates [S, V] of every search: the allocations that need none, at a budget.
+
+    Under a tolerance what is pruned already, the surest way to meet it.
+    """
+    if question.budget is None:
+        return np.asarray(box.lower)[None]
+    found = baselines.unsearched(question, question.budget, STATIC)
+    return np.stack([evosearch.genome_of(kept, question.groups) for kept in found.values()])
 
 
 def _searches(question: Question, plan: Plan) -> list[str]:

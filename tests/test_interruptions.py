@@ -69,7 +69,9 @@ def test_a_disk_that_fills_up_costs_only_the_stage_at_hand(tmp_path, monkeypatch
     with pytest.raises(BadInput, match="No space left on device.*free space"):
         run(tmp_path)
     monkeypatch.undo()
-    done = [f"round_{number}/{name}.safetensors" for number in (1, 2) for name in NAMES][: fails_at - 2]
+    stages = [f"round_{number}/{name}.safetensors" for number in (1, 2) for name in NAMES]
+    stages.insert(1, "probe.safetensors")  # before the first search
+    done = stages[: fails_at - 2]
     assert files(tmp_path) == sorted(["config.json", "plan.safetensors", *done])
     for name in done:
         storage.load_arrays(tmp_path / name)
