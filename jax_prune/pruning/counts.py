@@ -50,7 +50,8 @@ def project(genome: Array, sizes: Sequence[int], budget: ArrayLike, bounds: Boun
     budget = jnp.asarray(budget, jnp.int32)
     lower, upper = kept_count(bounds.upper, size), kept_count(bounds.lower, size)
     amounts = scaled(genome, size, lower, upper, lambda amounts: amounts.sum() <= budget.astype(jnp.float32))
-    kept = jnp.clip(amounts.astype(jnp.int32), lower, upper)
+    # to the nearest: cut off, the genome of an allocation would not lead back to it
+    kept = jnp.clip(jnp.round(amounts).astype(jnp.int32), lower, upper)
     return _settle(kept, lower, upper, budget)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jax_prune import evosearch
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import Bounds, Config
-from jax_prune.pruning import budgets
+from jax_prune.pruning import budgets, counts
 
 SIZES = (84, 104, 36)
 RATIOS = Bounds(np.array([0.0, 0.25, 0.0]), np.array([0.9, 0.95, 0.75]))
@@ -166,3 +166,14 @@ def test_scores_are_no_ranks_and_a_loss_has_one_number_an_example(problem, loss)
     fitness = evosearch.budget_loss(evosearch.masked_loss(*problem, loss), 100, RATIOS)
     with pytest.raises(BadInput, match="the fitness's own box"):
         evosearch.search(jax.random.key(0), Config(population=4), Bounds(np.zeros(2), np.ones(2)), fitness)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**31))
+def test_the_genome_of_an_allocation_leads_back_to_it(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 10_000, 6)
+    kept = rng.integers(1, sizes + 1)
+    everything = Bounds(np.zeros(6, np.float32), np.ones(6, np.float32))
+    genome = jnp.asarray(evosearch.genome_of(kept, sizes))
+    np.testing.assert_array_equal(counts.project(genome, sizes, int(kept.sum()), everything), kept)
