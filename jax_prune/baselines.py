@@ -11,6 +11,7 @@ import numpy as np
 
 from jax_prune import evosearch
 from jax_prune.evosearch import MaskedLoss
+from jax_prune.evosearch.evaluation import decoded
 from jax_prune.pruning import allocations, scores
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning.budgets import Cost, spent
@@ -49,7 +50,7 @@ def unsearched(question: Question, budget: int, names: Sequence[str]) -> dict[st
     ends = int(lower.sum()), int(upper.sum())
     found = [_affordable(way, question.cost, budget, *ends) for way in wanted.values()]
     genomes = jnp.asarray(np.stack([evosearch.genome_of(kept, groups) for kept in found]))
-    return dict(zip(wanted, np.asarray(_projected(fitness, genomes), np.int64), strict=True))
+    return dict(zip(wanted, np.asarray(decoded(fitness, genomes), np.int64), strict=True))
 
 
 def _affordable(way: Way, cost: Cost, budget: int, fewest: int, most: int) -> np.ndarray:
@@ -63,11 +64,6 @@ def _affordable(way: Way, cost: Cost, budget: int, fewest: int, most: int) -> np
         else:
             most = middle
     return way(fewest)
-
-
-@jax.jit
-def _projected(fitness: evosearch.BudgetLoss, genomes: Array) -> Array:
-    return jax.vmap(fitness.kept)(genomes)
 
 
 class Judged(NamedTuple):

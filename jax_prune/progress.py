@@ -112,3 +112,11 @@ def _quiet_bar(description: str, total: int) -> Iterator[Advance]:
 def note(text: str) -> None:
     """Print one line, above any bar that is on show."""
     _console().print(text, markup=False, soft_wrap=True)
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that reads best (1 kB is 1,000 bytes)."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:,.1f} {unit}"
+    return f"{count:,} B"

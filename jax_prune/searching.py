@@ -39,7 +39,10 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     searches = _searches(question, plan)
     width = settled["at_once"]
     fitness, box = _fitness(question, plan, settled["cache"])
-    start = _known(question, box)[: config.population]
+    # the allocations that need no search begin every one; under a tolerance what is pruned already, its surest way
+    known = {} if question.budget is None else baselines.unsearched(question, question.budget, STATIC)
+    genomes = [evosearch.genome_of(counts, question.groups) for counts in known.values()] or [np.asarray(box.lower)]
+    start = np.stack(genomes)[: config.population]
     found, arrays, work, again = {}, {}, {}, {}
     for search in searches:
         algorithm = config.algorithm if search == "de" else search
@@ -59,7 +62,9 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
         if width == 1:  # a body of several is computed until the last of them is decided
             work[search] = float(result.info.work.sum() / result.info.evaluated.sum())
     budget = int(found["de"].sum()) if question.budget is None else question.budget
-    found |= baselines.unsearched(question, budget, STATIC if plan.baselines else (plan.allocation,))
+    wanted = STATIC if plan.baselines else (plan.allocation,)
+    known = known or baselines.unsearched(question, budget, wanted)
+    found |= {name: counts for name, counts in known.items() if name in wanted}
     # a tolerance lets each search find a budget of its own: only those of one budget are compared
     compared = {name: counts for name, counts in found.items() if name != "random" or question.budget is not None}
     judged = baselines.judged(question.masked, compared)
@@ -75,17 +80,6 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
     }
     return Stage({"kept": kept.astype(np.int64), **arrays}, facts)
-
-
-def _known(question: Question, box: Bounds) -> np.ndarray:
-    """First candidates [S, V] of every search: the allocations that need none, at a budget.
-
-    Under a tolerance what is pruned already, the surest way to meet it.
-    """
-    if question.budget is None:
-        return np.asarray(box.lower)[None]
-    found = baselines.unsearched(question, question.budget, STATIC)
-    return np.stack([evosearch.genome_of(kept, question.groups) for kept in found.values()])
 
 
 def _searches(question: Question, plan: Plan) -> list[str]:

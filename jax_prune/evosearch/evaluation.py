@@ -64,6 +64,19 @@ def evaluate(fitness: Fitness, genomes: Array, at_once: int) -> Score:
     return lift(partial(scored, fitness), genomes, at_once)
 
 
+@partial(jax.jit, static_argnames="at_once")
+def evaluated(fitness: Fitness, genomes: Array, at_once: int) -> Score:
+    """``evaluate``, compiled; the fitness is a pytree (see ``as_pytree``)."""
+    return evaluate(fitness, genomes, at_once)
+
+
+@jax.jit
+def decoded(objective: Any, genomes: Array) -> Array:
+    """What genomes [..., G] stand for by the objective's ``kept``: counts [..., G]."""
+    flat = jax.vmap(objective.kept)(genomes.reshape(-1, genomes.shape[-1]))
+    return flat.reshape(*genomes.shape[:-1], -1)
+
+
 def scored(fitness: Fitness, genome: Array) -> Score:
     """What a fitness says of one genome [G], as float32 scalars."""
     return scalar_score(guarded(fitness)(genome))

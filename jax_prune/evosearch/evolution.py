@@ -26,7 +26,7 @@ from jax_prune.evosearch.algorithms import find
 from jax_prune.evosearch.checkpoint import OURS, Keeper, digest
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.duel import Duel, quantiles
-from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluate
+from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluated
 from jax_prune.evosearch.proposal import Outcome
 from jax_prune.evosearch.racing import ONE_DEVICE, Summed, race
 from jax_prune.evosearch.score import Score, better, finite, gain, index_of_best, worst
@@ -88,9 +88,8 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
     best_score = jax.tree.map(lambda leaf: leaf[0], score)
     memory = find(config.algorithm).start(config, population.shape[1])
     remembered = seen.empty(config.evaluations if config.race == "exact" else 0)
-    no_losses = jnp.zeros((config.population, 0), jnp.float32)
-    start_of = jnp.zeros((), jnp.int32)
-    return State(population, score, population[0], best_score, start_of, memory, remembered, no_losses)
+    generation, no_losses = jnp.zeros((), jnp.int32), jnp.zeros((config.population, 0), jnp.float32)
+    return State(population, score, population[0], best_score, generation, memory, remembered, no_losses)
 
 
 def step(
@@ -166,7 +165,7 @@ def search(
     if checkpoint is not None:
         keeper = Keeper(Path(checkpoint) / OURS, digest(key, config, box, fitness, start), checkpoint_seconds)
         state, infos = _resumed(keeper, state)
-        _check_same(state, infos, fitness, config)
+        _check_same(state, infos, fitness)
     done = len(infos[0].vectors) if infos else 0
     if config.race == "paired" and isinstance(fitness, Summed):
         fitness = _shuffle(jax.random.fold_in(init_key, SHUFFLE), fitness)
@@ -289,24 +288,19 @@ def _resumed(keeper: Keeper, state: State) -> tuple[State, list[Info]]:
     return (state, []) if found is None else (jax.tree.map(jnp.asarray, found[0]), [found[1]])
 
 
-def _check_same(state: State, infos: list[Info], fitness: Fitness, config: Config) -> None:
+def _check_same(state: State, infos: list[Info], fitness: Fitness) -> None:
     """Raises BadInput where a resumed search's best has another score now: a name does not tell a function's constants.
 
     What is ``Summed`` has its arrays in the digest, and sums that depend on the order of examples.
     """
     if not infos or isinstance(fitness, Summed):
         return
-    (now,) = jax.device_get(_scores(fitness, state.best[None], 1).value)
+    (now,) = jax.device_get(evaluated(fitness, state.best[None], 1).value)
     before = float(state.best_score.value)
     if np.isfinite(before) and not np.isclose(now, before, rtol=1e-4, atol=1e-6):
         raise BadInput(
             f"the checkpoint's best scored {before:g} and scores {now:g} now: another fitness, another folder"
         )
-
-
-@partial(jax.jit, static_argnames="at_once")
-def _scores(fitness: Fitness, vectors: Array, at_once: int) -> Score:
-    return evaluate(fitness, vectors, at_once)
 
 
 def _first_best(info: Info) -> Array:

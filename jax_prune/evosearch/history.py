@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
+from jax_prune.evosearch.evaluation import decoded
 from jax_prune.evosearch.evolution import Info
-from jax_prune.types import Array
 
 COLUMNS = ("generation", "candidate", "accepted", "value", "violation", "exact", "work")
 
@@ -37,7 +36,7 @@ def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
         "evaluated": np.asarray(info.evaluated),
     }
     if objective is not None:
-        arrays["kept"] = np.asarray(_kept(objective, jnp.asarray(info.vectors)))
+        arrays["kept"] = np.asarray(decoded(objective, jnp.asarray(info.vectors)))
     return arrays
 
 
@@ -72,8 +71,3 @@ def text(table: Sequence[Sequence[Any]]) -> str:
 def write(path: str | Path, info: Info, names: Sequence[str], objective: Any = None) -> None:
     """Saves one search's ``rows`` at ``path``, atomically."""
     storage.write_text(path, text(rows(seen(info, objective), names)))
-
-
-@jax.jit
-def _kept(objective: Any, vectors: Array) -> Array:
-    return jax.vmap(jax.vmap(objective.kept))(vectors)

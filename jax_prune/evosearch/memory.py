@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 
+from jax_prune import progress
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.masked import MaskedLoss
 from jax_prune.nets import hoisting
@@ -50,7 +51,7 @@ def planned(masked: MaskedLoss, limit: int, beside: MaskedLoss | None = None) ->
     data = _bytes([(one.chunks, one.weights) for one in held])
     if data > limit:
         raise BadInput(
-            f"calibration data takes {worded(data)}, the memory limit is {worded(limit)}: "
+            f"calibration data takes {progress.size(data)}, the memory limit is {progress.size(limit)}: "
             "raise memory, or calibrate on fewer examples"
         )
     network = _bytes([(one.net.params, one.net.state, one.ranks, one.recalibration) for one in held])
@@ -76,23 +77,15 @@ def has_first_product(masked: MaskedLoss) -> bool:
 
 def line(plan: Memory) -> str:
     """One line on all of it."""
-    products = f"first layer at {plan.counts} counts {worded(plan.first_layer)}, " if plan.counts else ""
+    products = f"first layer at {plan.counts} counts {progress.size(plan.first_layer)}, " if plan.counts else ""
     number = f"{plan.at_once} candidate{'s' if plan.at_once > 1 else ''} at once"
-    body = f"{number} {worded(plan.body)}" if plan.body is not None else f"{number} not measured"
+    body = f"{number} {progress.size(plan.body)}" if plan.body is not None else f"{number} not measured"
     over = " (above the limit: raise memory)" if plan.total > plan.limit else ""
-    total = f"{worded(plan.total)} of {worded(plan.limit)}{over}"
+    total = f"{progress.size(plan.total)} of {progress.size(plan.limit)}{over}"
     return (
-        f"memory of a search: data {worded(plan.data)}, sorted copy {worded(plan.arranged)}, "
-        f"network and ranks {worded(plan.network)}, {products}{body}; {total}"
+        f"memory of a search: data {progress.size(plan.data)}, sorted copy {progress.size(plan.arranged)}, "
+        f"network and ranks {progress.size(plan.network)}, {products}{body}; {total}"
     )
-
-
-def worded(size: int) -> str:
-    """Bytes in the unit that reads best (1 kB is 1,000 bytes)."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:,.1f} {unit}"
-    return f"{size} B"
 
 
 def _bytes(tree: Tree) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import flax.struct
 import jax.numpy as jnp
@@ -23,8 +23,57 @@ from jax_prune.types import Array, Bounds, Group
 ROUNDING = 1e-6  # a float32 mean may miss the share it stands for by this much
 
 
+class OverExamples:
+    """A fitness whose sums over the calibration data are those of ``masked``: what is ``racing.Summed`` of it."""
+
+    masked: MaskedLoss
+
+    def __call__(self, genome: Array) -> Score:
+        kept = self.kept(genome)
+        return self.bound(kept, self.masked.sums(kept), self.chunk_count)
+
+    @property
+    def chunk_count(self) -> int:
+        """N, the chunks of the calibration data."""
+        return self.masked.chunk_count
+
+    def kept(self, genome: Array) -> Array:
+        raise NotImplementedError
+
+    def prepare(self, kept: Array) -> Candidate:
+        return self.masked.prepare(kept)
+
+    def part(self, candidate: Candidate, index: Array) -> Sums:
+        return self.masked.part(candidate, index)
+
+    def bound(self, kept: Array, sums: Sums, done: Array | int) -> Score:
+        raise NotImplementedError
+
+    def shuffled(self, key: Array) -> Self:
+        """With the examples in random order."""
+        return dataclasses.replace(self, masked=self.masked.shuffled(key))  # type: ignore[type-var]
+
+
+class OverRatios:
+    """Whose genome [V] is the pruning ratios themselves, tied groups having one, within ``bounds``."""
+
+    masked: MaskedLoss
+    bounds: Bounds
+
+    @property
+    def box(self) -> Bounds:
+        """The box [V] of the genomes: the tightest bounds of tied groups."""
+        return lattice.variable_bounds(lattice.of(self.masked.groups), self.bounds)
+
+    def kept(self, genome: Array) -> Array:
+        """int32 [G]: n - floor(ratio * n), exactly, and whole steps of it."""
+        grid = lattice.of(self.masked.groups)
+        lattice.check_length(grid, genome)
+        return lattice.kept_at(grid, genome, self.bounds)
+
+
 @flax.struct.dataclass
-class BudgetLoss:
+class BudgetLoss(OverExamples):
     """Fitness: the loss of the network with what ``budget`` allows, infeasible where it has collapsed.
 
     Make it with ``budget_loss`` and search it in ``box``. A genome [V] is the logarithm of each group's kept share, up
@@ -54,21 +103,6 @@ class BudgetLoss:
         """Mean loss of an allocation int32 [G], whatever it sums to."""
         return self.masked(kept).loss
 
-    def __call__(self, genome: Array) -> Score:
-        kept = self.kept(genome)
-        return self.bound(kept, self.masked.sums(kept), self.chunk_count)
-
-    @property
-    def chunk_count(self) -> int:
-        """N, the chunks of the calibration data."""
-        return self.masked.chunk_count
-
-    def prepare(self, kept: Array) -> Candidate:
-        return self.masked.prepare(kept)
-
-    def part(self, candidate: Candidate, index: Array) -> Sums:
-        return self.masked.part(candidate, index)
-
     def bound(self, kept: Array, sums: Sums, done: Array | int) -> Score:
         """The loss so far, spread over all examples: losses are not negative. A collapsed network is infeasible."""
         return Score(sums.loss / self.masked.examples, self.masked.collapsed(sums, done))
@@ -78,15 +112,11 @@ class BudgetLoss:
         masked, means = self.masked.arranged(kept, lambda means: (-means.loss,))
         return dataclasses.replace(self, masked=masked), jnp.all(means.loss >= 0)
 
-    def shuffled(self, key: Array) -> BudgetLoss:
-        """With the examples in random order."""
-        return dataclasses.replace(self, masked=self.masked.shuffled(key))
-
     is_mean = True
 
 
 @flax.struct.dataclass
-class Tolerance:
+class Tolerance(OverRatios, OverExamples):
     """Fitness: the share of entries kept, feasible while the metric's mean is at least ``floor`` and outputs vary.
 
     A genome [V] is the pruning ratios themselves, tied groups having one. Make it with ``tolerance``; search it in
@@ -96,32 +126,6 @@ class Tolerance:
     masked: MaskedLoss
     floor: Array  # float32
     bounds: Bounds  # of the ratios
-
-    @property
-    def box(self) -> Bounds:
-        """The box [V] of the genomes: the tightest bounds of tied groups."""
-        return lattice.variable_bounds(lattice.of(self.masked.groups), self.bounds)
-
-    def kept(self, genome: Array) -> Array:
-        """int32 [G]: n - floor(ratio * n), exactly, and whole steps of it."""
-        grid = lattice.of(self.masked.groups)
-        lattice.check_length(grid, genome)
-        return lattice.kept_at(grid, genome, self.bounds)
-
-    def __call__(self, genome: Array) -> Score:
-        kept = self.kept(genome)
-        return self.bound(kept, self.masked.sums(kept), self.chunk_count)
-
-    @property
-    def chunk_count(self) -> int:
-        """N, the chunks of the calibration data."""
-        return self.masked.chunk_count
-
-    def prepare(self, kept: Array) -> Candidate:
-        return self.masked.prepare(kept)
-
-    def part(self, candidate: Candidate, index: Array) -> Sums:
-        return self.masked.part(candidate, index)
 
     def bound(self, kept: Array, sums: Sums, done: Array | int) -> Score:
         """The share is known beforehand; no example that is still to come adds more than 1 to the metric.
@@ -137,10 +141,6 @@ class Tolerance:
         """What these counts get wrong comes first; True where no example's metric is above 1."""
         masked, means = self.masked.arranged(kept, lambda means: (-means.loss, means.metric))
         return dataclasses.replace(self, masked=masked), jnp.all(means.metric <= 1)
-
-    def shuffled(self, key: Array) -> Tolerance:
-        """With the examples in random order."""
-        return dataclasses.replace(self, masked=self.masked.shuffled(key))
 
     is_mean = False
 
@@ -175,9 +175,14 @@ def tolerance(masked: MaskedLoss, reference: float, allowed: float, bounds: Boun
         raise BadInput("the tolerance question needs a metric: give metric(outputs, batch) -> [B]")
     if not math.isfinite(reference) or not math.isfinite(allowed) or allowed < 0:
         raise BadInput(f"reference {reference}, tolerance {allowed}: give finite numbers, tolerance 0 or more")
-    ends = np.zeros(len(masked.groups), np.float32), np.ones(len(masked.groups), np.float32)
-    bounds = checked(Bounds(*ends) if bounds is None else bounds)
-    return Tolerance(masked, jnp.asarray(reference - allowed - ROUNDING, jnp.float32), bounds)
+    return Tolerance(masked, jnp.asarray(reference - allowed - ROUNDING, jnp.float32), ratio_bounds(masked, bounds))
+
+
+def ratio_bounds(masked: MaskedLoss, bounds: Bounds | None) -> Bounds:
+    """The bounds of the ratios [G] as ``checked`` has them; 0 to 1 where none are given."""
+    if bounds is None:
+        bounds = Bounds(np.zeros(len(masked.groups), np.float32), np.ones(len(masked.groups), np.float32))
+    return checked(bounds)
 
 
 def genome_box(sizes: Sequence[int] | Sequence[Group], bounds: Bounds) -> Bounds:

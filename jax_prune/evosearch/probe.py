@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluate
-from jax_prune.evosearch.score import Score
+from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluated
 from jax_prune.types import Array
 
 REPEATS = 2  # the least counts: other programs only ever slow one down
@@ -63,7 +61,7 @@ def measure(
 
 def body_bytes(fitness: Fitness, genomes: Array, at_once: int) -> int:
     """What a program of ``at_once`` candidates allocates beside its arguments; compiled for genomes [P, G], not run."""
-    return _bytes(_evaluate.lower(as_pytree(fitness), jnp.asarray(genomes)[:at_once], at_once=at_once).compile())
+    return _bytes(evaluated.lower(as_pytree(fitness), jnp.asarray(genomes)[:at_once], at_once=at_once).compile())
 
 
 def fastest(timings: Sequence[Timing]) -> int:
@@ -73,7 +71,7 @@ def fastest(timings: Sequence[Timing]) -> int:
 
 
 def _timing(fitness: Fitness, genomes: Array, width: int, memory_limit: int) -> Timing:
-    compiled = _evaluate.lower(fitness, genomes, at_once=width).compile()
+    compiled = evaluated.lower(fitness, genomes, at_once=width).compile()
     size = _bytes(compiled)
     if size > memory_limit:
         return Timing(width, None, size)
@@ -85,11 +83,6 @@ def _seconds(compiled: jax.stages.Compiled, fitness: Fitness, genomes: Array) ->
     start = time.perf_counter()
     jax.block_until_ready(compiled(fitness, genomes))
     return time.perf_counter() - start
-
-
-@partial(jax.jit, static_argnames="at_once")
-def _evaluate(fitness: Fitness, genomes: Array, at_once: int) -> Score:
-    return evaluate(fitness, genomes, at_once)
 
 
 def _bytes(compiled: jax.stages.Compiled) -> int:

@@ -6,18 +6,16 @@ constraint that just holds may not hold in float32.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluate
+from jax_prune.evosearch.evaluation import Fitness, as_pytree, decoded, evaluated
 from jax_prune.evosearch.evolution import Result
 from jax_prune.evosearch.racing import Summed
 from jax_prune.evosearch.score import Score, index_of_best
-from jax_prune.types import Array
 
 
 class Rescored(NamedTuple):
@@ -68,7 +66,7 @@ def _ranked(result: Result, fitness: Fitness) -> tuple[np.ndarray, Score]:
     )
     # examples are arranged anew after the first generation, which rounds anew: the search's best leads all the same
     order = np.concatenate([[0], 1 + np.lexsort((value[1:], violation[1:]))])
-    stands_for = np.asarray(_kept(fitness, jnp.asarray(vectors))) if isinstance(fitness, Summed) else vectors
+    stands_for = np.asarray(decoded(fitness, jnp.asarray(vectors))) if isinstance(fitness, Summed) else vectors
     first = np.sort(np.unique(stands_for[order], axis=0, return_index=True)[1])
     chosen = order[first]
     return vectors[chosen], Score(value[chosen], violation[chosen])
@@ -77,15 +75,5 @@ def _ranked(result: Result, fitness: Fitness) -> tuple[np.ndarray, Score]:
 def _scores(fitness: Fitness, vectors: np.ndarray, length: int, at_once: int) -> Score:
     """Scores [S] of vectors [S, G], S <= ``length``: as many are evaluated, so that one program serves."""
     filled = np.concatenate([vectors, np.repeat(vectors[:1], length - len(vectors), axis=0)])
-    score = jax.device_get(_evaluate(fitness, jnp.asarray(filled), at_once))
+    score = jax.device_get(evaluated(fitness, jnp.asarray(filled), at_once))
     return Score(score.value[: len(vectors)], score.violation[: len(vectors)])
-
-
-@partial(jax.jit, static_argnames="at_once")
-def _evaluate(fitness: Fitness, vectors: Array, at_once: int) -> Score:
-    return evaluate(fitness, vectors, at_once)
-
-
-@jax.jit
-def _kept(fitness: Summed, vectors: Array) -> Array:
-    return jax.vmap(fitness.kept)(vectors)

@@ -20,9 +20,9 @@ import numpy as np
 
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.evaluation import as_pytree
-from jax_prune.evosearch.evolution import checked
 from jax_prune.evosearch.masked import MaskedLoss
-from jax_prune.pruning import costs, lattice
+from jax_prune.evosearch.objectives import OverRatios, ratio_bounds
+from jax_prune.pruning import costs
 from jax_prune.pruning.groups import leaf_at
 from jax_prune.types import Array, Bounds
 
@@ -30,7 +30,7 @@ Cost = Callable[[Array], Any]  # kept int32 [G] -> scalar
 
 
 @flax.struct.dataclass
-class TradeOff:
+class TradeOff(OverRatios):
     """Objectives: loss, or 1 - metric, and every cost as a share of the dense network's. Make it with ``trade_off``.
 
     A genome [V] is the pruning ratios themselves, tied groups having one; search it in ``box``.
@@ -41,17 +41,6 @@ class TradeOff:
     dense: Array  # float32 [C]
     bounds: Bounds  # of the ratios
     by_metric: bool = flax.struct.field(pytree_node=False)
-
-    @property
-    def box(self) -> Bounds:
-        """The box [V] of the genomes."""
-        return lattice.variable_bounds(lattice.of(self.masked.groups), self.bounds)
-
-    def kept(self, genome: Array) -> Array:
-        """int32 [G]: n - floor(ratio * n), exactly, and whole steps of it."""
-        grid = lattice.of(self.masked.groups)
-        lattice.check_length(grid, genome)
-        return lattice.kept_at(grid, genome, self.bounds)
 
     def __call__(self, genome: Array) -> tuple[Array, Array]:
         """Values float32 [1 + C], and a violation of 1 where the network has collapsed."""
@@ -81,9 +70,7 @@ def trade_off(
         price = np.asarray(cost(sizes))
         if price.shape or not 0 < price < math.inf:
             raise BadInput(f"cost {number} of the dense network is {price}: give a function to a positive number")
-    ends = np.zeros(len(masked.groups), np.float32), np.ones(len(masked.groups), np.float32)
-    box = checked(Bounds(*ends) if bounds is None else bounds)
-    return TradeOff(masked, settled, _priced(settled, sizes), box, by_metric)
+    return TradeOff(masked, settled, _priced(settled, sizes), ratio_bounds(masked, bounds), by_metric)
 
 
 @flax.struct.dataclass

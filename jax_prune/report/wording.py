@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import mean, stdev
 from typing import NamedTuple
 
+from jax_prune import progress
 from jax_prune.report.schema import Report, Round, Side
 
 NAMES = {
@@ -58,13 +59,8 @@ def times(value: float | None) -> str:
 
 
 def size(value: int | None) -> str:
-    """Bytes in the unit that reads best (1 kB is 1,000 bytes)."""
-    if value is None:
-        return DASH
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= scale:
-            return f"{value / scale:,.1f} {unit}"
-    return f"{value:,} B"
+    """Bytes in the unit that reads best; a dash where there are none."""
+    return DASH if value is None else progress.size(value)
 
 
 def short(value: float) -> str:
