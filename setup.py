@@ -47,7 +47,7 @@ EXTRAS = {
     "deploy": [],
     "report": ["matplotlib>=3.9", "plotly>=5.22"],
     # Oracles: torch and scikit-learn are used where they are installed and skipped where not.
-    "test": ["hypothesis>=6.100", "mypy>=1.11", "pymoo>=0.6.1", "pytest>=8.2", "ruff>=0.6"],
+    "test": ["hypothesis>=6.100", "mypy>=1.11", "pymoo>=0.6.1", "pytest>=8.2", "pytest-xdist>=3.6", "ruff>=0.6"],
     "bench": ["scikit-learn>=1.5", "torch>=2.4"],
 }
 

@@ -5,15 +5,17 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+PARALLEL="--numprocesses=auto --maxprocesses=4 --dist=loadfile" # a file's tests stay together: they share programs
+
 if [ "${1:-}" = --compat ]; then
     shift
     environment="$ROOT/.cache/venv-oldest"
     prepare "$environment" requirements-oldest.txt "$TEST_EXTRAS"
-    set -- -m "compat and not slow" "$@"
+    set -- -m "compat and not slow" $PARALLEL "$@"
 else
     environment="$ROOT/.venv"
     prepare "$environment" requirements.lock "$TEST_EXTRAS"
-    [ $# -gt 0 ] || set -- -m "not slow"
+    [ $# -gt 0 ] || set -- -m "not slow" $PARALLEL
 fi
 
 cd "$ROOT"

@@ -99,7 +99,7 @@ def test_what_has_collapsed_never_wins_a_search(race, at_once):
     masked = make_masked(1)
     config = Config(population=12, generations=8, at_once=at_once, race=race)
     for fitness in (
-        evosearch.budget_loss(masked, 24, EVERYTHING),
+        evosearch.budget_loss(masked, 12, EVERYTHING),
         evosearch.tolerance(masked, reference=1.0, allowed=0.5, bounds=EVERYTHING),
     ):
         result = evosearch.search(jax.random.key(0), config, fitness.box, fitness)

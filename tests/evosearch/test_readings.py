@@ -137,7 +137,7 @@ def test_search_comes_within_one_percent_of_the_grids_optimum(problem, loss, ora
     assert oracle_grid.best_loss == oracle_grid.loss.min()
     config = Config(generations=40, at_once=24)
     box = evosearch.genome_box(SIZES, RATIOS)
-    best = [evosearch.search(jax.random.key(s), config, box, fitness).score.value for s in range(3)]
+    best = [evosearch.search(jax.random.key(s), config, box, fitness).score.value for s in range(7)]
     assert np.median(best) <= 1.01 * oracle_grid.best_loss
 
 
