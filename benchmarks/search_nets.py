@@ -27,7 +27,7 @@ from absl import app, flags
 from flax import nnx
 
 from jax_prune import baselines, datasets, evosearch, learning, nets, rounds, storage
-from jax_prune.evosearch import Bounds, BudgetLoss, Config, sensitivity
+from jax_prune.evosearch import BudgetLoss, Config, sensitivity
 from jax_prune.pruning import groups, masks, scores
 from jax_prune.report import versions
 from jax_prune.types import Array, Batch, Net
@@ -42,7 +42,9 @@ ALGORITHMS = flags.DEFINE_list(
     "algorithms", [*evosearch.ALGORITHMS, "evosax:DifferentialEvolution", "evosax:CMA_ES"], "searches"
 )
 WARM = flags.DEFINE_list(
-    "warm", ["currenttopbest1bin", "random"], "searches whose first candidates are the allocations that need no search"
+    "warm",
+    ["best1bin", "currenttopbest1bin", "random", "evosax:DifferentialEvolution", "evosax:CMA_ES"],
+    "searches whose first candidates are the allocations that need no search, and what is near the best of them",
 )
 OUT = flags.DEFINE_string("out", None, "file for the JSON result")
 
@@ -108,14 +110,16 @@ def _row(name: str, net: Net, sample: Batch, compression: float) -> dict[str, An
     budget = round(sum(masked.sizes) / compression)
     fitness = evosearch.budget_loss(masked, budget, bounds)
     found, work = {}, {}
-    question = rounds.Question(masked, scores.magnitude(net.params, parts), bounds, budget, None, 1.0)
-    static = baselines.unsearched(question, budget, ("uniform", "erk", "lamp", "global"))
-    static["greedy"] = _greedy(masked, bounds, budget)
+    swept = SWEEP, sensitivity.curves(masked, SWEEP).loss
+    question = rounds.Question(masked, scores.magnitude(net.params, parts), bounds, budget, None, 1.0, swept)
+    static = baselines.unsearched(question, budget, ("uniform", "erk", "lamp", "global", "greedy"))
     known = np.stack([evosearch.genome_of(kept, masked.groups) for kept in static.values()])
-    searches = [(algorithm, algorithm, None) for algorithm in ALGORITHMS.value]
-    searches += [(f"{algorithm}, from the allocations", algorithm, known) for algorithm in WARM.value]
-    for title, algorithm, start in searches:
-        runs = [_searched(fitness, algorithm, seed, start) for seed in range(SEEDS.value)]
+    best = evosearch.genome_of(static[baselines.judged(masked, static).best], masked.groups)
+    searches = [(algorithm, algorithm, False) for algorithm in ALGORITHMS.value]
+    searches += [(f"{algorithm}, from the allocations", algorithm, True) for algorithm in WARM.value]
+    for title, algorithm, warm in searches:
+        starts = [_start(seed, known, best, fitness) if warm else None for seed in range(SEEDS.value)]
+        runs = [_searched(fitness, algorithm, seed, start) for seed, start in enumerate(starts)]
         found[title] = [float(run.score.value) for run in runs]
         work[title] = statistics.mean(float(run.info.work.sum() / run.info.evaluated.sum()) for run in runs)
         print(name, compression, title, round(statistics.mean(found[title]), 5), flush=True)
@@ -129,33 +133,15 @@ def _row(name: str, net: Net, sample: Batch, compression: float) -> dict[str, An
     }
 
 
+def _start(seed: int, known: np.ndarray, best: np.ndarray, fitness: BudgetLoss) -> np.ndarray:
+    """The allocations and what is near the best of them, as the study's searches begin."""
+    near = evosearch.around(jax.random.key(1000 + seed), best, POPULATION.value - len(known), fitness.box)
+    return np.concatenate([known, np.asarray(near)])
+
+
 def _searched(fitness: BudgetLoss, algorithm: str, seed: int, start: np.ndarray | None) -> evosearch.Result:
     config = Config(algorithm=algorithm, population=POPULATION.value, generations=GENERATIONS.value)
     return evosearch.search(jax.random.key(seed), config, fitness.box, fitness, start=start)
-
-
-def _greedy(masked: evosearch.MaskedLoss, bounds: Bounds, budget: int) -> np.ndarray:
-    """Sweep points of the layers, each time the step that costs least loss for an entry, until the budget is met."""
-    found = sensitivity.curves(masked, SWEEP)
-    sizes = np.asarray(masked.sizes, np.int64)
-    least, _ = evosearch.objectives.kept_range(masked.groups, bounds)
-    kept_at = np.maximum(sizes[:, None] - np.floor(SWEEP.astype(np.float64) * sizes[:, None]), least[:, None]).astype(
-        int
-    )
-    place = np.zeros(len(sizes), int)
-    while (total := sum(kept_at[g, p] for g, p in enumerate(place))) > budget:
-        steps = [
-            (np.maximum(found.loss[g, p + 1] - found.loss[g, p], 0) / max(kept_at[g, p] - kept_at[g, p + 1], 1), g)
-            for g, p in enumerate(place)
-            if p + 1 < len(SWEEP)
-        ]
-        place[min(steps)[1]] += 1
-    kept = np.array([kept_at[g, p] for g, p in enumerate(place)], np.int64)
-    for group in np.argsort(-sizes):  # the last step went too far: what it left over goes back to the largest layers
-        more = min(budget - total, sizes[group] - kept[group])
-        kept[group] += more
-        total += more
-    return kept
 
 
 def _net_and_sample(name: str) -> tuple[Net, Batch, float]:

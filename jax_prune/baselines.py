@@ -43,6 +43,9 @@ def unsearched(question: Question, budget: int, names: Sequence[str]) -> dict[st
         ),
         "score": lambda entries: allocations.global_magnitude(question.scores, lower, upper, entries),
     }
+    if question.swept is not None:
+        ratios, loss = question.swept
+        ways["greedy"] = lambda entries: allocations.greedy(ratios, loss, lower, upper, sizes, entries)
     wanted = {name: way for name, way in ways.items() if name in names}
     if question.cost is None or not wanted:
         return {name: way(budget) for name, way in wanted.items()}
@@ -72,17 +75,22 @@ class Judged(NamedTuple):
     losses: dict[str, float]
     collapsed: list[str]
 
+    @property
+    def best(self) -> str:
+        """Whose loss is the lowest, among those that leave a path where there is one."""
+        return min(self.losses, key=lambda name: (name in self.collapsed, np.nan_to_num(self.losses[name], nan=np.inf)))
+
 
 def judged(masked: MaskedLoss, found: dict[str, np.ndarray]) -> Judged:
     """What allocations [G] lose on the calibration data."""
-    losses, collapsed = _judged(masked, jnp.asarray(np.stack(list(found.values())), jnp.int32))
-    named = zip(found, losses, strict=True)
+    said = {name: jax.device_get(_judged(masked, jnp.asarray(kept, jnp.int32))) for name, kept in found.items()}
     return Judged(
-        {name: float(loss) for name, loss in named}, [n for n, dead in zip(found, collapsed, strict=True) if dead]
+        {name: float(loss) for name, (loss, _) in said.items()}, [name for name, (_, dead) in said.items() if dead]
     )
 
 
 @jax.jit
 def _judged(masked: MaskedLoss, kept: Array) -> tuple[Array, Array]:
-    sums = evosearch.lift(masked.sums, kept, 1)
+    """One allocation: the same program however many there are."""
+    sums = masked.sums(kept)
     return sums.loss / masked.examples, masked.collapsed(sums, masked.chunk_count)

@@ -22,7 +22,7 @@ from jax_prune.types import Group, Net
 RECOVERIES = ("topk", "hysteresis", "none")
 SCORES = ("fisher", "magnitude", "taylor", "random")
 SEARCHED = ("de", "random")
-STATIC = ("uniform", "erk", "lamp", "global", "score")
+STATIC = ("uniform", "erk", "lamp", "global", "score", "greedy")
 
 
 @dataclasses.dataclass(frozen=True)

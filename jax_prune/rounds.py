@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ class Question(NamedTuple):
     budget: int | None
     cost: Cost | None  # what the budget counts, where not entries one by one
     reference: float  # the trained net's metric on the calibration data
+    swept: tuple[np.ndarray, np.ndarray] | None = None  # ratios [K], and the loss [G, K] with one group alone at them
 
     @property
     def net(self) -> Net:
@@ -45,8 +47,9 @@ class Question(NamedTuple):
         return self.masked.groups
 
     def within(self, sensitivity: Stage) -> Question:
-        """The same question inside the box that the sweeps gave."""
-        return self._replace(bounds=Bounds(sensitivity.arrays["lower"], sensitivity.arrays["upper"]))
+        """The same question inside the box that the sweeps gave, and with their curves."""
+        found = sensitivity.arrays
+        return self._replace(bounds=Bounds(found["lower"], found["upper"]), swept=(found["ratios"], found["loss"]))
 
 
 def ask(
@@ -86,8 +89,7 @@ def sweep(question: Question, plan: Plan) -> Stage:
 def tune(key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan: Plan, steps: int, name: str) -> Stage:
     """Masks the net and trains what is left; removed connections may return until the masks freeze."""
     net, groups = question.net, question.groups
-    before = masking.from_kept(net.params, groups, question.masked.ranks, jnp.asarray(kept))
-    params = masking.apply(net.params, before)
+    before, params = _pruned(net.params, groups, question.masked.ranks, jnp.asarray(kept))
     net = net.replace(params=params, state=question.masked.state_of(params))
     (metric_before,) = learning.evaluate(net, lesson.validation, lesson.metric)
     trained = learning.train(
@@ -144,6 +146,13 @@ def _scores(key: Array, net: Net, groups: tuple[Group, ...], lesson: Lesson, kin
     if kind == "taylor":
         return scores.taylor(net.params, moments.mean, groups)
     return scores.fisher(net.params, moments.square, groups)
+
+
+@partial(jax.jit, static_argnums=1)
+def _pruned(params: Tree, groups: tuple[Group, ...], ranks: Sequence[Array], kept: Array) -> tuple[Masks, Tree]:
+    """Masks, and the parameters under them."""
+    masks = masking.from_kept(params, groups, ranks, kept)
+    return masks, masking.apply(params, masks)
 
 
 def _recovery(plan: Plan, params: Tree, groups: tuple[Group, ...], kept: Array) -> Recovery | None:

@@ -17,6 +17,8 @@ from jax_prune.rounds import Question
 from jax_prune.stages import Stage, Stages
 from jax_prune.types import Array, Bounds
 
+START = 1  # folded into a search's key for its first candidates
+
 
 def settle(question: Question, plan: Plan, stages: Stages) -> dict[str, Any]:
     """How many candidates at once, and bytes for shared products: once a run, kept as its stage ``probe``.
@@ -39,10 +41,8 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     searches = _searches(question, plan)
     width = settled["at_once"]
     fitness, box = _fitness(question, plan, settled["cache"])
-    # the allocations that need no search begin every one; under a tolerance what is pruned already, its surest way
     known = {} if question.budget is None else baselines.unsearched(question, question.budget, STATIC)
-    genomes = [evosearch.genome_of(counts, question.groups) for counts in known.values()] or [np.asarray(box.lower)]
-    start = np.stack(genomes)[: config.population]
+    start = _start(key, question, known, box, config.population)
     found, arrays, work, again = {}, {}, {}, {}
     for search in searches:
         algorithm = config.algorithm if search == "de" else search
@@ -80,6 +80,19 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
     }
     return Stage({"kept": kept.astype(np.int64), **arrays}, facts)
+
+
+def _start(key: Array, question: Question, known: dict[str, np.ndarray], box: Bounds, count: int) -> np.ndarray:
+    """First candidates [S, V]: the allocations that need no search, and what is near the best of them.
+
+    Under a tolerance, which has none of these, what is pruned already: the surest way to an answer.
+    """
+    if not known:
+        return np.asarray(box.lower)[None]
+    best = evosearch.genome_of(known[baselines.judged(question.masked, known).best], question.groups)
+    genomes = np.stack([evosearch.genome_of(counts, question.groups) for counts in known.values()])
+    near = evosearch.around(jax.random.fold_in(key, START), best, max(count - len(genomes), 0), box)
+    return np.concatenate([genomes, np.asarray(near)])[:count]
 
 
 def _searches(question: Question, plan: Plan) -> list[str]:

@@ -6,6 +6,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 PARALLEL="--numprocesses=auto --maxprocesses=4 --dist=loadfile" # a file's tests stay together: they share programs
+# Most tests wait for the compiler: with these it takes a third. Tests marked 'optimized' have programs as users have them.
+QUICK="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 if [ "${1:-}" = --compat ]; then
     shift
@@ -15,8 +17,12 @@ if [ "${1:-}" = --compat ]; then
 else
     environment="$ROOT/.venv"
     prepare "$environment" requirements.lock "$TEST_EXTRAS"
-    [ $# -gt 0 ] || set -- -m "not slow" $PARALLEL
 fi
 
 cd "$ROOT"
+if [ $# -eq 0 ]; then
+    XLA_FLAGS="$QUICK" "$environment/bin/python" -c 'import jax; jax.devices()' 2>/dev/null || QUICK="" # XLA stops at unknown flags
+    XLA_FLAGS="$QUICK" "$environment/bin/python" -m pytest -m "not slow and not optimized" $PARALLEL
+    set -- -m "optimized and not slow" $PARALLEL
+fi
 exec "$environment/bin/python" -m pytest "$@"

@@ -94,9 +94,11 @@ def test_no_layer_grows_from_round_to_round(result):
 def test_every_vector_and_every_baseline_is_there(result):
     search = result.rounds[0].search
     assert search.arrays["de"]["vectors"].shape == (4, 6, 2) == search.arrays["random"]["vectors"].shape
-    assert set(search.facts["losses"]) == {"de", "random", "uniform", "erk", "lamp", "global", "score"}
+    assert set(search.facts["losses"]) == {"de", "random", "uniform", "erk", "lamp", "global", "score", "greedy"}
     assert {sum(kept) for kept in search.facts["allocations"].values()} == {result.rounds[0].budget}
     assert search.facts["losses"]["de"] == pytest.approx(float(search.arrays["de"]["value"].min()), rel=1e-4)
+
+    assert all(search.facts["losses"]["de"] <= loss * (1 + 1e-5) for loss in search.facts["losses"].values())
 
 
 def test_the_users_module_comes_back(result):
@@ -128,7 +130,7 @@ def test_one_compilation_a_search_over_rounds_weights_data_and_budgets(net):
     assert evosearch.compilations() - before == 2
 
 
-@pytest.mark.parametrize("allocation", ["random", "uniform", "erk", "lamp", "global", "score"])
+@pytest.mark.parametrize("allocation", ["random", "uniform", "erk", "lamp", "global", "score", "greedy"])
 def test_every_allocation_is_used_as_it_is(net, allocation):
     plan = dataclasses.replace(PLAN, rounds=1, final_steps=100, allocation=allocation)
     (entry,) = compress(jax.random.key(1), net, TRAIN, VALIDATION, plan).rounds

@@ -357,7 +357,7 @@ def test_limits_of_macs_and_bytes_are_kept_by_every_allocation_of_every_round(ne
     for entry, most in zip(result.rounds, asked, strict=True):
         assert entry.budget == most and entry.spent == spent(cost, entry.kept)
         found = entry.search.facts["allocations"]
-        assert set(found) == {"de", "random", "uniform", "erk", "lamp", "global", "score"}
+        assert set(found) == {"de", "random", "uniform", "erk", "lamp", "global", "score", "greedy"}
         for name, kept in found.items():
             assert spent(cost, kept) <= most, name
             assert spent(cost, kept) > most - 7, name  # an entry costs a product, or at most 6 bytes

@@ -30,6 +30,7 @@ from jax_prune.evosearch.pareto import Points
 from jax_prune.evosearch.rescoring import Rescored, rescored
 from jax_prune.evosearch.score import Score, better
 from jax_prune.evosearch.trade_off import Cost, TradeOff, kept_macs, kept_parameters, packed_bytes, trade_off
+from jax_prune.evosearch.vectors import around
 from jax_prune.types import Bounds
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "State",
     "Tolerance",
     "TradeOff",
+    "around",
     "better",
     "budget_loss",
     "compilations",

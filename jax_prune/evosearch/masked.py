@@ -258,8 +258,8 @@ def masked_loss(
 
 def _check_rank(group: Group, rank: Any) -> None:
     """Raises BadInput for what is no order of the group's entries; scores, say."""
-    whole = jnp.issubdtype(jnp.result_type(rank), jnp.integer)
-    if not whole or int(jnp.min(rank)) != 0 or int(jnp.max(rank)) != group.size - 1:
+    order = np.asarray(rank)
+    if not np.issubdtype(order.dtype, np.integer) or order.min() != 0 or order.max() != group.size - 1:
         raise BadInput(
             f"ranks of {group.name} are no ranks from 0 to {group.size - 1}: give masks.ranks(scores, groups)"
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Self
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -207,8 +209,13 @@ def kept_range(sizes: Sequence[int] | Sequence[Group], bounds: Bounds) -> tuple[
     lower, upper = map(np.asarray, checked(bounds))
     if lower.shape != grid.size.shape or lower.min() < 0 or upper.max() > 1:
         raise BadInput(f"ratio bounds are {lower} to {upper}: give {len(grid.size)} pairs in [0, 1], one a group")
-    least, most = (np.asarray(end, np.int64) for end in lattice.kept_range(grid, Bounds(lower, upper)))
+    least, most = (np.asarray(end, np.int64) for end in _kept_range(tuple(sizes), Bounds(lower, upper)))
     return least, most
+
+
+@partial(jax.jit, static_argnums=0)
+def _kept_range(sizes: tuple[int, ...] | tuple[Group, ...], bounds: Bounds) -> tuple[Array, Array]:
+    return lattice.kept_range(lattice.of(sizes), bounds)
 
 
 def reachable(sizes: Sequence[int] | Sequence[Group], bounds: Bounds, cost: Cost | None = None) -> tuple[int, int]:

@@ -38,6 +38,32 @@ def lamp(params: Tree, groups: Sequence[Group], lower: np.ndarray, upper: np.nda
     return _by_score(scores, lower, upper, budget)
 
 
+def greedy(
+    ratios: np.ndarray, loss: np.ndarray, lower: np.ndarray, upper: np.ndarray, sizes: np.ndarray, budget: int
+) -> np.ndarray:
+    """Down the sweeps of single groups, ever the step that costs least loss an entry, until the budget is met.
+
+    ``ratios`` [K] ascend from 0, ``loss`` [G, K] is with that group alone pruned: Han et al. (2015) set thresholds by
+    such sweeps, the rule is ours. The last step ends at the budget; where all sweeps end above it, ``fill`` goes on.
+    """
+    check(lower, upper, budget)
+    shares = 1 - np.asarray(ratios, np.float64)
+    points = np.clip(np.ceil(shares * sizes[:, None]), lower[:, None], upper[:, None]).astype(np.int64)
+    freed = points[:, :-1] - points[:, 1:]
+    with np.errstate(invalid="ignore"):
+        rise = np.diff(np.where(np.isnan(loss), np.inf, loss).astype(np.float64))
+    cost = np.where(freed > 0, np.maximum(np.where(np.isnan(rise), np.inf, rise), 0) / np.maximum(freed, 1), 0)
+    place, kept = np.zeros(len(sizes), int), points[:, 0].copy()
+    while kept.sum() > budget:
+        ahead = np.flatnonzero(place < freed.shape[1])
+        if not ahead.size:
+            return fill(kept.astype(float), lower, kept, budget)
+        chosen = ahead[np.argmin(cost[ahead, place[ahead]])]
+        place[chosen] += 1
+        kept[chosen] = max(points[chosen, place[chosen]], kept[chosen] - (kept.sum() - budget))
+    return kept
+
+
 def fill(weight: np.ndarray, lower: np.ndarray, upper: np.ndarray, budget: int) -> np.ndarray:
     """Kept counts int64 [G] in proportion to ``weight``, within the bounds, summing to ``budget`` exactly."""
     check(lower, upper, budget)

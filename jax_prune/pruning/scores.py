@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_prune.errors import BadInput
 from jax_prune.pruning.groups import gather
@@ -29,8 +31,13 @@ def fisher(params: Tree, square: Tree, groups: Sequence[Group]) -> tuple[Array, 
     ``square`` is the mean squared gradient at the pruned net, so a connection that no longer reaches the output
     scores zero, however large its weight has stayed.
     """
+    return _checked(_fisher(params, square, tuple(groups)), groups)
+
+
+@partial(jax.jit, static_argnums=2)
+def _fisher(params: Tree, square: Tree, groups: tuple[Group, ...]) -> tuple[Array, ...]:
     pairs = [(gather(params, group), gather(square, group)) for group in groups]
-    return _checked(tuple(jnp.abs(weight) * jnp.sqrt(mean) for weight, mean in pairs), groups)
+    return tuple(jnp.abs(weight) * jnp.sqrt(mean) for weight, mean in pairs)
 
 
 def random(key: Array, groups: Sequence[Group]) -> tuple[Array, ...]:
@@ -42,7 +49,7 @@ def random(key: Array, groups: Sequence[Group]) -> tuple[Array, ...]:
 
 def _checked(scores: tuple[Array, ...], groups: Sequence[Group]) -> tuple[Array, ...]:
     for score, group in zip(scores, groups, strict=True):
-        if not isinstance(score, jax.core.Tracer) and not bool(jnp.isfinite(score).all()):
+        if not isinstance(score, jax.core.Tracer) and not np.isfinite(np.asarray(score)).all():
             raise BadInput(
                 f"layer {group.name} has NaN or infinite weights or gradients; train it again or load others"
             )

@@ -16,6 +16,7 @@ NAMES = {
     "global": "global magnitude",
     "random": "random search",
     "score": "global score",
+    "greedy": "greedy by sweeps",
 }
 DASH = "–"
 

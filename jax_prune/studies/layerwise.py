@@ -55,7 +55,9 @@ class Config:
     front: float = option(2.0, "above 1: early rounds prune more, late ones less")
     score: str = option("fisher", "what ranks weights: fisher (|w| sqrt(E g^2)), magnitude, taylor (|w g|) or random")
     biases: bool = option(True, "prune biases together with their layer's weights")
-    allocation: str = option("de", "who sets the ratios: de, random, uniform, erk, lamp, global (magnitude) or score")
+    allocation: str = option(
+        "de", "who sets the ratios: de, random, uniform, erk, lamp, global (magnitude), score or greedy (by sweeps)"
+    )
     compare: str = option("", "comma-separated allocations to carry through the whole pipeline as well")
     trade_off: int = option(0, "generations of a front of error, parameters and MACs over the dense net; 0: none")
 

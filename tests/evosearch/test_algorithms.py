@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jax_prune.evosearch import Score
 from jax_prune.evosearch.score import better, index_of_best
-from jax_prune.evosearch.vectors import distinct, latin_hypercube, reflect
+from jax_prune.evosearch.vectors import around, distinct, latin_hypercube, reflect
 from jax_prune.types import Bounds
 
 
@@ -81,3 +81,17 @@ def test_order_is_lexicographic(values, data):
     left = jax.tree.map(lambda leaf: leaf[:, None], score)
     expected = [[one <= two for two in pairs] for one in pairs]
     np.testing.assert_array_equal(better(left, score), expected)
+
+
+@given(seed=st.integers(0, 2**31 - 1), place=st.floats(0, 1))
+@settings(max_examples=20, deadline=None)
+def test_around_stays_near_and_inside(seed, place):
+    box = Bounds(np.array([-3.0, 0.0, 2.0], np.float32), np.array([1.0, 10.0, 2.0], np.float32))
+    width = np.asarray(box.upper) - box.lower
+    centre = box.lower + np.float32(place) * width
+    found = np.asarray(around(jax.random.key(seed), centre, 500, box))
+    assert found.shape == (500, 3) and (found >= box.lower).all() and (found <= box.upper).all()
+    away = (found - centre)[:, :2] / width[:2]
+    assert np.abs(away).max() < 0.04 * 6 and len(np.unique(found[:, 0])) > 400
+    if 0.2 < place < 0.8:
+        np.testing.assert_allclose(away.std(axis=0), 0.04, rtol=0.2)

@@ -11,6 +11,8 @@ from jax_prune import evosearch
 from jax_prune.evosearch import Bounds, Config
 from jax_prune.evosearch.first_layer import counts_kept
 
+pytestmark = pytest.mark.optimized
+
 ALL = Bounds(np.zeros(3), np.ones(3))
 evaluate = jax.jit(lambda masked, kept: masked(kept))
 

@@ -18,6 +18,8 @@ from jax_prune.studies import layerwise, layerwise_report, layerwise_run
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Batch
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -87,7 +89,7 @@ def test_the_fixed_fields_are_there(finished):
     assert {"name", "size", "kept", "ratio"} <= set(written["layers"][0])
     assert written["search"]["evaluations"] == 18 and len(written["search"]["history"]) == 2
     assert {outcome["allocator"] for outcome in written["baselines"]["outcomes"]} == {"search", "lamp"}
-    assert set(written["rounds"][0]["baselines"]) == {"random", "uniform", "erk", "lamp", "global", "score"}
+    assert set(written["rounds"][0]["baselines"]) == {"random", "uniform", "erk", "lamp", "global", "score", "greedy"}
     assert "<svg" in (folder / "report.html").read_text() and (folder / "report.md").read_text()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 # a whole run in miniature; the number at once is fixed, since a probe's choice would change last bits
 SETTINGS = {
-    "seed": 5, "rounds": 3, "compression": 10, "dense_steps": 200, "committee": 2, "round_steps": 200,
+    "seed": 5, "rounds": 2, "compression": 10, "dense_steps": 200, "committee": 2, "round_steps": 200,
     "final_steps": 300, "population": 6, "generations": 3, "calibration": 500, "at_once": 3,
 }  # fmt: skip
 
@@ -21,6 +21,8 @@ MAIN = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from jax_prune.cli import console
+
+pytestmark = pytest.mark.optimized
 console()
 """
 
