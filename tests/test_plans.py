@@ -1,6 +1,7 @@
 """Plans under rules, nets with state, data that is not arrays of float32, and what a plan must refuse at once."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -365,6 +366,26 @@ def test_limits_of_macs_and_bytes_are_kept_by_every_allocation_of_every_round(ne
     if "max_bytes" in change:
         measured = costs.packed_total(result.net.params, result.masks)
     assert measured <= limit
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (Rule("first/kernel", nm="n:5"),),
+        (Rule("last/kernel", nm="2:4"),),
+        (Rule("first/kernel", nm="2:5"), Rule("last/kernel", nm="2:4")),
+        (Rule(".*", lower=0.3, upper=0.9),),
+    ],
+)
+def test_a_compression_that_the_rules_rule_out_names_those_that_they_allow(net, rules):
+    with pytest.raises(BadInput, match="compression 1000, budget 0, cannot be met: .* a compression of") as caught:
+        checked(planned(rules=rules, compression=1000), net)
+    ends = [float(text) for text in re.findall(r"[\d.]+", str(caught.value).partition("a compression of")[2])]
+    if len(ends) == 2:
+        for end, beyond in zip(ends, (0.995, 1.005), strict=True):
+            checked(planned(rules=rules, compression=end), net)
+            with pytest.raises(BadInput):  # below 1 it says so itself
+                checked(planned(rules=rules, compression=end * beyond), net)
 
 
 def test_limits_that_no_allocation_keeps_are_refused_at_once(net):

@@ -39,7 +39,7 @@ class Config:
     rules: str = option(
         "",
         "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs;ip2/kernel:nm=2:4'; "
-        "also lower=R, tied=NAME, round_to=K, block=RxC",
+        "also lower=R, tied=NAME, round_to=K, block=RxC, inputs=AXES",
     )
 
     compression: float = option(40.0, "target: prunable entries / kept ones; with biases in both")
