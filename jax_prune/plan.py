@@ -89,11 +89,18 @@ def checked(plan: Plan, net: Net, example: Any = None) -> tuple[Group, ...]:
     Costs nothing, so that a long run can ask before its first step. ``example`` is one input, with leading axis 1;
     ``max_macs`` needs it.
     """
-    _check_types(plan)
+    check_settings(plan)
     groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
     grouping.bounds(groups, plan.rules)
-    _check_ranges(plan)
     budgets(plan, groups, cost_of(plan, net, groups, example))
+    return groups
+
+
+def check_settings(plan: Plan) -> None:
+    """Raises BadInput for what can be told without a net: types, ranges, names, and settings that rule others out."""
+    _check_types(plan)
+    _check_ranges(plan)
+    _check_one_question(plan)
     for name, value, known in (
         ("score", plan.score, SCORES),
         ("allocation", plan.allocation, (*SEARCHED, *STATIC)),
@@ -106,7 +113,6 @@ def checked(plan: Plan, net: Net, example: Any = None) -> tuple[Group, ...]:
         raise BadInput("neighbour_weight needs an augmentation of few variants, as RandomShift, or to be 0")
     if plan.neighbour_weight and plan.distillation == 0:
         raise BadInput(NOT_TAUGHT)
-    return groups
 
 
 def _check_types(plan: Plan) -> None:
@@ -118,6 +124,7 @@ def _check_types(plan: Plan) -> None:
 
 def _check_ranges(plan: Plan) -> None:
     ranges: tuple[tuple[str, float, float, float], ...] = (
+        ("rounds", plan.rounds, 1, np.inf),
         ("calibration", plan.calibration, 1, np.inf),
         ("at_once", plan.at_once, 0, np.inf),
         ("memory", plan.memory, 1, np.inf),
@@ -155,9 +162,6 @@ def budgets(plan: Plan, groups: tuple[Group, ...], cost: Cost | None = None) -> 
 
     Raises BadInput out of range.
     """
-    if plan.rounds < 1:
-        raise BadInput(f"rounds is {plan.rounds}: give at least 1")
-    _check_one_question(plan)
     if plan.tolerance is not None:
         return [None] * plan.rounds
     cost = cost or spending.weights(groups)

@@ -6,7 +6,6 @@ import collections.abc
 import numbers
 import types
 import typing
-from functools import cache
 from typing import Any, ClassVar, Union
 
 from jax_prune.errors import BadInput
@@ -40,7 +39,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, tuple) and len(value) == len(inner) and all(map(fits, value, inner))
     if origin is collections.abc.Callable:
         return callable(value)
-    return not isinstance(annotation, type) or isinstance(value, annotation)
+    return annotation is Any or not isinstance(annotation, type) or isinstance(value, annotation)
 
 
 def expected(annotation: Any) -> str:
@@ -63,6 +62,5 @@ def shown(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-@cache
 def _annotations(kind: type) -> dict[str, Any]:
     return {name: hint for name, hint in typing.get_type_hints(kind).items() if typing.get_origin(hint) is not ClassVar}

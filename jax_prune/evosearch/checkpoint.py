@@ -98,7 +98,9 @@ class Keeper:
                     manager.delete(generations)
                     continue
                 if search != self.digest:
-                    raise BadInput(f"{self.folder} holds a checkpoint of another search: give each a folder of its own, or delete this one")
+                    raise BadInput(
+                        f"{self.folder} holds a checkpoint of another search: give each its own folder, or delete it"
+                    )
                 return arrays
         return None
 

@@ -16,6 +16,7 @@ from jax_prune.evosearch.score import Score, scalar_score
 from jax_prune.evosearch.sharding import Devices
 from jax_prune.types import Array, Tree
 
+STATUS = re.compile(r"[A-Z_]+: ")  # how XLA's errors begin: INTERNAL, RESOURCE_EXHAUSTED, ...
 Fitness = Callable[[Array], Any]  # genome [G] -> scalar, or Score of scalars
 
 
@@ -128,9 +129,11 @@ def failing_in(first: int, last: int) -> Iterator[None]:
     """Raises BadInput for what fails while generations ``first`` to ``last`` run, as host callbacks may, or memory."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # from its second call on a program raises ValueError
+        if not STATUS.match(str(error)):
+            raise
         when = f"generation {first}" if first == last else f"generations {first} to {last}"
-        raise BadInput(f"the evaluation failed in {when}: {_cause(str(error))}; mend the fitness or its data") from error
+        raise BadInput(f"the evaluation failed in {when}: {_cause(str(error))}; mend fitness or data") from error
 
 
 def _cause(text: str) -> str:

@@ -38,7 +38,7 @@ def search(fitness: BudgetLoss, points: int = 32, *, zooms: int = 2, at_once: in
     groups with steps or ties, and budgets of another cost than entries.
     """
     if fitness.cost is not None and fitness.cost.name == "weights":
-        raise BadInput("a dense grid over groups with steps or ties: it is for entries one by one; use evosearch.search")
+        raise BadInput("a dense grid over groups with steps or ties: it is for single entries; use evosearch.search")
     if fitness.cost is not None:
         raise BadInput(f"a dense grid at a budget of {fitness.cost.name}: it is for entries; use evosearch.search")
     sizes, budget = fitness.masked.sizes, int(fitness.budget)

@@ -26,8 +26,8 @@ class Rule(NamedTuple):
     ``lower`` and ``upper`` bound the pruning ratio; ``frozen`` leaves are never pruned; leaves with the same
     ``group`` share one ratio and one ranking, those with the same ``tied`` the ratio alone. Kept counts are multiples
     of ``round_to``, or the whole group. ``nm`` "2:4" keeps exactly 2 of every 4 consecutive inputs, "n:4" lets the
-    search choose the 2; of ``block`` (r, c) tiles of r inputs x c outputs stay whole (see ``patterns``). ``inputs``: how
-    many leading axes of a kernel are inputs to these, where ``layouts`` cannot tell.
+    search choose the 2; of ``block`` (r, c) tiles of r inputs x c outputs stay whole (see ``patterns``), which
+    read so many leading axes of a kernel as ``inputs``, or as many as ``layouts`` tells.
     """
 
     pattern: str
@@ -170,6 +170,8 @@ def _group(name: str, paths: list[str], leaves: dict[str, Array], rules: Sequenc
 
 
 def _matrix(path: str, leaves: dict[str, Array], rules: Sequence[Rule]) -> tuple[int, int]:
+    if path == _bias_of(path):
+        raise BadInput(f"{path} has a pattern, but nm and block are for kernels: name the kernel in the rule")
     bias = leaves.get(_bias_of(path))
     return layouts.matrix(path, leaves[path].shape, None if bias is None else bias.shape, _says(rules, path, "inputs"))
 

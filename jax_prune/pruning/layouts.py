@@ -21,8 +21,8 @@ def matrix(path: str, shape: Shape, bias: Shape | None, inputs: int | None = Non
 def input_axes(path: str, shape: Shape, bias: Shape | None, inputs: int | None = None) -> int:
     """How many leading axes of the kernel at ``path`` are inputs: ``inputs`` where that is given.
 
-    A layer's ``bias`` has its outputs' axes: [H, dh] beside attention's [D, H, dh], [O] beside a convolution's [k, I, O]
-    or attention's [H, dh, O]. Without one Flax's names of attention tell, and four axes or more are a convolution's.
+    A layer's ``bias`` has its outputs' axes: [H, dh] beside attention's [D, H, dh], [O] beside its [H, dh, O] and a
+    convolution's [k, I, O]. Without one Flax's names of attention tell, and four axes or more are a convolution's.
     Raises BadInput for three axes of which nothing tells, and for ``inputs`` that leave none to the outputs.
     """
     if inputs is not None:

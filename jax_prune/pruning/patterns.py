@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax_prune.errors import BadInput
 from jax_prune.types import Array, Pattern
 
-
 Matrices = Sequence[tuple[int, int]]  # inputs and outputs of each kernel
 
 

@@ -17,7 +17,7 @@ from jax_prune.compress import compress
 from jax_prune.errors import BadInput
 from jax_prune.fitting import check_fit
 from jax_prune.learning import Recipe
-from jax_prune.plan import Plan, checked, tuning_steps
+from jax_prune.plan import Plan, check_settings, checked, tuning_steps
 from jax_prune.pruning.groups import Rule
 from jax_prune.report import Report
 from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
@@ -58,14 +58,21 @@ def run(config: Config, workdir: str) -> Report:
 
 def examined(config: Config) -> tuple[Plan, datasets.Splits, Net]:
     """The plan, the data and the untrained net. Raises BadInput for whatever of the config cannot be done."""
-    plan = plan_of(config)
+    plan = check(config)
     splits = datasets.load(config.dataset, data_dir=config.data_dir)
     net = nets.build(config.net, config.seed)
     check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
-    for name in (plan.allocation, *rivals_of(config)):
-        checked(dataclasses.replace(plan, allocation=name), net, splits.train.x[:1])
+    checked(plan, net, splits.train.x[:1])
     learning.check_answers(net, splits.train, plan.recipe.augment, plan.neighbour_weight)
     return plan, splits, net
+
+
+def check(config: Config) -> Plan:
+    """The plan. Raises BadInput for settings of it, or of the rivals', that no net or data could mend."""
+    plan = plan_of(config)
+    for name in (plan.allocation, *rivals_of(config)):
+        check_settings(dataclasses.replace(plan, allocation=name))
+    return plan
 
 
 def rivals_of(config: Config) -> list[str]:
@@ -212,7 +219,7 @@ def _rule(text: str) -> Rule:
     if not pattern or not fields:
         raise BadInput(
             f"rule '{text}' does not read: write PATTERN:SETTINGS, of frozen, lower=0.1, upper=0.9, group=NAME, "
-            "tied=NAME, round_to=8, nm=2:4, block=4x1, with commas between"
+            "tied=NAME, round_to=8, nm=2:4, block=4x1, inputs=1, with commas between"
         )
     return Rule(pattern, **fields)
 

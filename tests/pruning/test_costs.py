@@ -104,7 +104,9 @@ def test_exact_size_is_within_the_bound_and_is_the_least(size, density, seed):
 
 @pytest.mark.compat
 @settings(deadline=None, max_examples=80)
-@given(size=st.integers(1, 2**31 - 1), share=st.sampled_from([0, 0.001, 0.01, 0.2, 0.96, 0.97, 1]), less=st.integers(0, 9))
+@given(
+    size=st.integers(1, 2**31 - 1), share=st.sampled_from([0, 0.001, 0.01, 0.2, 0.96, 0.97, 1]), less=st.integers(0, 9)
+)
 def test_the_bound_is_exact_at_any_size(size, share, less):
     kept = max(int(size * share) - less, 0)
     positions = min(kept + size // 255, (kept + size // 15 + 1) // 2, -(-size // 8))

@@ -135,7 +135,10 @@ def test_what_returns_while_tuning_fits_the_pattern(rule, how):
         ((Rule("ip1/kernel", nm="half"),), "write 2:4"),
         ((Rule("ip1/kernel", round_to=0),), "give 1 or more"),
         ((Rule("ip./kernel", group="both"), Rule("ip1/kernel", nm="2:4")), "group both has nm 2:4 and None"),
-        ((Rule("ip1/kernel", nm="n:4", lower=0.9),), "may keep 1 to 40000 of 400000 entries, and no multiple of 100000"),
+        (
+            (Rule("ip1/kernel", nm="n:4", lower=0.9),),
+            "may keep 1 to 40000 of 400000 entries, and no multiple of 100000",
+        ),
         ((Rule("ip1/kernel", nm="n:4", lower=0.3, upper=0.4),), "may keep 240000 to 280000 .* no multiple of 100000"),
         ((Rule(".*", lower=0.8), Rule("ip1/kernel", nm="2:4")), "ip1/kernel has nm=2:4, a ratio of 0.5, and lower=0.8"),
         ((Rule("ip1/kernel", nm="1:4", upper=0.5),), "ip1/kernel has nm=1:4, a ratio of 0.75, and upper=0.5"),
@@ -196,6 +199,8 @@ def test_where_nothing_tells_a_kernels_inputs_the_rule_must():
     assert matrix_of(kernel(), inputs=1) == ((4, 24),)
     assert matrix_of(kernel(), inputs=2) == ((24, 4),)
     assert matrix_of({"layer": {"kernel": jnp.ones((3, 3, 2, 4))}}) == ((18, 4),)
+    with pytest.raises(BadInput, match="attention/key/bias has a pattern"):
+        grouping.weight_groups(attention(2, True), (Rule("attention/.*", block=(2, 2)),))
     with pytest.raises(BadInput, match=r"layer/kernel, \[4, 6, 4\], has no bias .* inputs=1 .* inputs=2"):
         matrix_of(kernel())
     with pytest.raises(BadInput, match="inputs=3 of layer/kernel.* give 1 to 2"):
