@@ -93,19 +93,14 @@ def _dispatch(argv: list[str]) -> int:
 
 def _study(name: str, arguments: list[str]) -> int:
     """Runs a study; flags given by the user go over the preset, which may depend on the net."""
-    study = importlib.import_module(f"jax_prune.studies.{name}")
-    values = _study_flags(study.Config.preset())
-    _no_more(flags.parse(values, [argument for argument in arguments if argument not in HELP]), name)
-    given = flags.given(values)
-    net = given.get("net", study.Config().net)
-    config = study.Config.preset(net, values.preset)
-    if _wants_help(arguments):
+    study = _module(name)
+    if wants_help(arguments):
+        values, config = _preset(name, arguments)
         print((study.__doc__ or "").strip())
-        print(f"\nflags (defaults: those of --preset={values.preset} --config.net={net})")
+        print(f"\nflags (defaults: those of --preset={values.preset} --config.net={config.net})")
         print(flags.describe(_study_flags(config)))
         return 0
-    workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")
-    config = flags.apply(values, config.smoke() if values.smoke else config)
+    config, workdir = configured(name, arguments)
     distributed.start()
     report = study.run(config, workdir)
     from jax_prune import report as reporting
@@ -113,6 +108,28 @@ def _study(name: str, arguments: list[str]) -> int:
     if distributed.is_first():
         reporting.show(report, Path(workdir) / "report.html")
     return 0
+
+
+def configured(name: str, arguments: list[str]) -> tuple[Any, str]:
+    """The config and the workdir that a study's flags ask for. Raises BadInput for flags that say nothing to it."""
+    values, preset = _preset(name, arguments)
+    workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")
+    config = flags.apply(values, preset.smoke() if values.smoke else preset)
+    config.refuse_idle(flags.given(values))
+    return config, workdir
+
+
+def _preset(name: str, arguments: list[str]) -> tuple[absl_flags.FlagValues, Any]:
+    """The flags as given, and the config of the preset and the net that they name."""
+    study = _module(name)
+    values = _study_flags(study.Config.preset())
+    _no_more(flags.parse(values, [argument for argument in arguments if argument not in HELP]), name)
+    net = flags.given(values).get("net", study.Config().net)
+    return values, study.Config.preset(net, values.preset)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"jax_prune.studies.{name}")
 
 
 def _study_flags(config: Any) -> absl_flags.FlagValues:
@@ -134,9 +151,9 @@ def _data(arguments: list[str]) -> int:
     values = absl_flags.FlagValues()
     _define(values, "from", None, "folder of the raw files")
     _define(values, "data_dir", None, "folder of TFDS data sets to write to")
-    if _wants_help(arguments) or arguments[:1] != ["prepare"]:
+    if wants_help(arguments) or arguments[:1] != ["prepare"]:
         print(f"usage: jax-prune data prepare NAME --from DIR --data_dir OUT\n{flags.describe(values)}")
-        return 0 if _wants_help(arguments) else BAD_INPUT
+        return 0 if wants_help(arguments) else BAD_INPUT
     names = flags.parse(values, arguments[1:])
     example = "jax-prune data prepare fashion_mnist --from RAW --data_dir DATA"
     if len(names) != 1:
@@ -153,7 +170,7 @@ def _evaluate(arguments: list[str]) -> int:
     _define(values, "model", None, "packed net to measure, such as W/model.jaxprune")
     _define(values, "workdir", None, "finished run whose packed net to measure")
     _define(values, "data_dir", None, "where prepared data sets lie")
-    if _wants_help(arguments):
+    if wants_help(arguments):
         print(f"usage: jax-prune evaluate --model=FILE | --workdir=W\n{flags.describe(values)}")
         return 0
     _no_more(flags.parse(values, arguments), "evaluate")
@@ -172,7 +189,7 @@ def _evaluate(arguments: list[str]) -> int:
 def _report(arguments: list[str]) -> int:
     values = absl_flags.FlagValues()
     _define(values, "workdir", None, "folder of a finished run")
-    if _wants_help(arguments):
+    if wants_help(arguments):
         print(f"usage: jax-prune report --workdir=W\n{flags.describe(values)}")
         return 0
     _no_more(flags.parse(values, arguments), "report")
@@ -188,7 +205,7 @@ def _compare(arguments: list[str]) -> int:
     values = absl_flags.FlagValues()
     absl_flags.DEFINE_multi_string("workdir", [], "folder of a finished run; give two or more", flag_values=values)
     _define(values, "out", None, "folder for compare.md and compare.html")
-    if _wants_help(arguments):
+    if wants_help(arguments):
         print(f"usage: jax-prune compare --workdir=A --workdir=B [--out=FOLDER]\n{flags.describe(values)}")
         return 0
     _no_more(flags.parse(values, arguments), "compare")
@@ -211,7 +228,7 @@ def _define(values: absl_flags.FlagValues, name: str, default: Any, text: str) -
     absl_flags.DEFINE_string(name, default, text, flag_values=values)
 
 
-def _wants_help(arguments: Sequence[str]) -> bool:
+def wants_help(arguments: Sequence[str]) -> bool:
     return any(argument in HELP for argument in arguments)
 
 

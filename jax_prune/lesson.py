@@ -8,8 +8,9 @@ from functools import cached_property
 import jax
 
 from jax_prune import learning
+from jax_prune.errors import BadInput
 from jax_prune.learning import ExampleFunction
-from jax_prune.plan import Plan, tuning_steps
+from jax_prune.plan import NOT_TAUGHT, Plan, tuning_steps
 from jax_prune.types import Array, Batch, Net
 
 DISTILLATION = 0.95  # default weight of the trained net's softened logits
@@ -43,6 +44,8 @@ class Lesson:
         weight = plan.distillation
         if weight is None:
             weight = DISTILLATION if loss is learning.cross_entropy else 0.0
+        if plan.neighbour_weight and not weight:
+            raise BadInput(NOT_TAUGHT)
         questions = tuning_steps(plan) * plan.recipe.batch_size
         rest = (validation, metric, plan.recipe.augment, questions, plan.neighbour_weight)
         if not weight:

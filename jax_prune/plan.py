@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_prune import evosearch, learning
+from jax_prune import evosearch, learning, settings
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.masked import PRECISIONS
 from jax_prune.learning import Recipe
@@ -22,6 +22,7 @@ from jax_prune.types import Group, Net
 RECOVERIES = ("topk", "hysteresis", "none")
 SCORES = ("fisher", "magnitude", "taylor", "random")
 SEARCHED = ("de", "random")
+NOT_TAUGHT = "neighbour_weight averages the teacher's answers, and distillation is 0: give it a weight, or drop both"
 STATIC = ("uniform", "erk", "lamp", "global", "score", "greedy")
 
 
@@ -88,10 +89,18 @@ def checked(plan: Plan, net: Net, example: Any = None) -> tuple[Group, ...]:
     Costs nothing, so that a long run can ask before its first step. ``example`` is one input, with leading axis 1;
     ``max_macs`` needs it.
     """
+    check_settings(plan)
     groups = grouping.weight_groups(net.params, plan.rules, biases=plan.biases)
     grouping.bounds(groups, plan.rules)
-    _check_ranges(plan)
     budgets(plan, groups, cost_of(plan, net, groups, example))
+    return groups
+
+
+def check_settings(plan: Plan) -> None:
+    """Raises BadInput for what can be told without a net: types, ranges, names, and settings that rule others out."""
+    _check_types(plan)
+    _check_ranges(plan)
+    _check_one_question(plan)
     for name, value, known in (
         ("score", plan.score, SCORES),
         ("allocation", plan.allocation, (*SEARCHED, *STATIC)),
@@ -102,11 +111,20 @@ def checked(plan: Plan, net: Net, example: Any = None) -> tuple[Group, ...]:
             raise BadInput(f"unknown {name} '{value}': known are {', '.join(known)}")
     if plan.neighbour_weight and not isinstance(plan.recipe.augment, learning.Variants):
         raise BadInput("neighbour_weight needs an augmentation of few variants, as RandomShift, or to be 0")
-    return groups
+    if plan.neighbour_weight and plan.distillation == 0:
+        raise BadInput(NOT_TAUGHT)
+
+
+def _check_types(plan: Plan) -> None:
+    settings.check(plan)
+    settings.check(plan.recipe, "recipe.")
+    for rule in plan.rules:
+        settings.check(rule, f"rule '{rule.pattern}': ")
 
 
 def _check_ranges(plan: Plan) -> None:
     ranges: tuple[tuple[str, float, float, float], ...] = (
+        ("rounds", plan.rounds, 1, np.inf),
         ("calibration", plan.calibration, 1, np.inf),
         ("at_once", plan.at_once, 0, np.inf),
         ("memory", plan.memory, 1, np.inf),
@@ -144,28 +162,33 @@ def budgets(plan: Plan, groups: tuple[Group, ...], cost: Cost | None = None) -> 
 
     Raises BadInput out of range.
     """
-    if plan.rounds < 1:
-        raise BadInput(f"rounds is {plan.rounds}: give at least 1")
-    _check_one_question(plan)
     if plan.tolerance is not None:
         return [None] * plan.rounds
     cost = cost or spending.weights(groups)
     total = spending.spent(cost, grouping.sizes(groups))
     target = _target(plan, total)
-    if cost.name == "weights" and target < len(groups):
-        raise BadInput(
-            f"budget {target} is below one weight for each of {len(groups)} layers: ask for less compression"
-        )
     unit = {"weights": "prunable entries"}.get(cost.name, f"{cost.name} of the whole net")
     if target > total:
         raise BadInput(f"budget {target} is above the {total} {unit}: give fewer")
     least, most = evosearch.reachable(groups, grouping.bounds(groups, plan.rules), cost)
+    if target < len(groups) == least and cost.name == "weights":
+        raise BadInput(
+            f"budget {target} is below one weight for each of {len(groups)} layers: ask for less compression"
+        )
     if target < least or (target > most and cost.name == "weights"):
-        unit = {"weights": "kept entries"}.get(cost.name, cost.name)
-        raise BadInput(f"budget {target} cannot be met: the rules allow {least} to {most} {unit} in all")
+        raise BadInput(_unreachable(plan, cost, target, total, least, most))
     way = 1 - (1 - np.arange(1, plan.rounds + 1) / plan.rounds) ** plan.front
     falling = [int(total * (target / total) ** share) for share in way[:-1]]
     return [max(target, min(most, budget)) for budget in falling] + [target]
+
+
+def _unreachable(plan: Plan, cost: Cost, target: int, total: int, least: int, most: int) -> str:
+    if cost.name != "weights":
+        return f"budget {target} cannot be met: the rules allow {least} to {most} {cost.name} in all"
+    asked = f"budget {target}" if plan.budget is not None else f"compression {plan.compression:g}, budget {target},"
+    low, high = np.ceil(1e3 * total / most) / 1e3, np.floor(1e3 * total / max(least, 1)) / 1e3
+    between = f"{low:g} to {high:g}" if low < high else f"about {total / most:.4g}"
+    return f"{asked} cannot be met: the rules allow {least} to {most} kept entries, a compression of {between}"
 
 
 def _check_one_question(plan: Plan) -> None:

@@ -43,7 +43,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     fitness, box = _fitness(question, plan, settled["cache"])
     known = {} if question.budget is None else baselines.unsearched(question, question.budget, STATIC)
     start = _start(key, question, known, box, config.population)
-    found, arrays, work, again = {}, {}, {}, {}
+    found, arrays, work, again, missed = {}, {}, {}, {}, {}
     for search in searches:
         algorithm = config.algorithm if search == "de" else search
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
@@ -52,11 +52,13 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
                 key, settings, box, fitness, start=start, mesh=evosearch.sharding.all_devices(), progress=advance,
                 checkpoint=stages.scratch(f"{name}/search", search),
             )  # fmt: skip
-        best = result.best
+        best, score = result.best, result.score
         if plan.precision != "float32":
             exact, _ = _fitness(question, dataclasses.replace(plan, precision="float32"))
             chosen = evosearch.rescored(result, fitness, exact, at_once=width)
-            best, again[search] = chosen.best, _facts(chosen)
+            best, score, again[search] = chosen.best, chosen.score, _facts(chosen)
+        if question.budget is None and score.violation > 0:
+            missed[search] = _missed(plan, name, float(score.violation))
         found[search] = np.asarray(fitness.kept(jnp.asarray(best)))
         arrays[search] = evosearch.history.seen(result.info, fitness)
         if width == 1:  # a body of several is computed until the last of them is decided
@@ -75,6 +77,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
         "work": work,
         "precision": plan.precision,
         "rescored": again,
+        "missed": missed,
         "budget": budget,
         "at_once": int(width),
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
@@ -113,6 +116,15 @@ def _fitness(question: Question, plan: Plan, cache: int = 0) -> tuple[Any, Bound
         return tolerant, tolerant.box
     fitness = evosearch.budget_loss(masked, question.budget, bounds, question.cost)
     return fitness, fitness.box
+
+
+def _missed(plan: Plan, name: str, violation: float) -> float:
+    """By how much the metric of the best candidate is below what a tolerance allows, said aloud."""
+    progress.note(
+        f"{name.replace('_', ' ')}: no candidate stays within the tolerance of {plan.tolerance:g}; the one that comes "
+        f"closest, {violation:.3g} below it, is kept: raise tolerance, loosen lower bounds or tune for longer"
+    )
+    return violation
 
 
 def _facts(chosen: evosearch.Rescored) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Stages:
         self._prefix = ""
         self._known: dict[str, Stage] = {}
         if self.folder is not None and distributed.is_first():
-            _claim(self.folder, json.loads(json.dumps(config)))
+            _claim(self.folder, config)
 
     def within(self, name: str) -> Stages:
         """Stages of the same run under the folder ``name``; their seconds are counted here too."""
@@ -138,19 +138,27 @@ def _agreed(stage: Stage | None) -> Stage | None:
     return Stage(storage.unflatten_paths(safetensors.numpy.load(distributed.agreed(data))), facts)
 
 
-def _claim(folder: Path, config: dict[str, Any]) -> None:
-    path = folder / "config.json"
-    if not path.exists():
-        storage.write_json(path, config)
+def refuse_other(folder: str | os.PathLike[str], config: dict[str, Any]) -> None:
+    """Raises BadInput where ``folder`` holds a run of another config, or one that cannot be read; writes nothing."""
+    path = Path(folder) / "config.json"
+    if not distributed.is_first() or not path.exists():
         return
+    way_out = "delete it and run the same command again, or choose another --workdir"
     try:
         before = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read ({error}); choose another --workdir") from error
+        raise BadInput(f"{path} cannot be read ({error}): {way_out}") from error
     if not isinstance(before, dict):
-        raise BadInput(f"{path} holds no settings; choose another --workdir")
-    changed = [name for name in sorted(config | before) if config.get(name) != before.get(name)]
+        raise BadInput(f"{path} holds no settings: {way_out}")
+    now = json.loads(json.dumps(config))
+    changed = [name for name in sorted(now | before) if now.get(name) != before.get(name)]
     if changed:
-        shown = ", ".join(f"{name}={before.get(name)!r}, not {config.get(name)!r}" for name in changed[:3])
+        shown = ", ".join(f"{name}={before.get(name)!r}, not {now.get(name)!r}" for name in changed[:3])
         more = f" ({len(changed) - 3} more)" if len(changed) > 3 else ""
         raise BadInput(f"{folder} holds a run with {shown}{more}; choose another --workdir or the same settings")
+
+
+def _claim(folder: Path, config: dict[str, Any]) -> None:
+    refuse_other(folder, config)
+    if not (folder / "config.json").exists():
+        storage.write_json(folder / "config.json", config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from absl import flags as absl_flags
 # a clone works without being installed; Python puts the script's own folder on its path, not this one
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jax_prune import distributed, flags  # noqa: E402
+from jax_prune import cli, distributed, flags  # noqa: E402
 from jax_prune.errors import BadInput  # noqa: E402
 from jax_prune.studies import STUDIES  # noqa: E402
 
-__all__ = ["BadInput", "absl_flags", "at_least", "distributed", "main", "new_flags", "refuse_unknown", "run", "split"]
+__all__ = ["BadInput", "absl_flags", "at_least", "check", "distributed", "main", "new_flags", "refuse_unknown", "run",
+           "split"]  # fmt: skip
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -60,6 +62,18 @@ def refuse_unknown(study: str) -> None:
     if study not in STUDIES:
         close = difflib.get_close_matches(study, STUDIES, 1)
         raise BadInput(f"unknown study '{study}': {f'did you mean {close[0]}?' if close else 'see jax-prune list'}")
+
+
+def check(study: Sequence[str]) -> None:
+    """Raises BadInput for flags that the study would refuse, here rather than on many hosts; nets and data stay unread.
+
+    It imports JAX but asks it for no device, which the processes to come will want for themselves.
+    """
+    name, *arguments = study
+    if cli.wants_help(arguments):
+        return
+    config, _ = cli.configured(name, arguments)
+    importlib.import_module(f"jax_prune.studies.{name}").check(config)
 
 
 def at_least(values: absl_flags.FlagValues, name: str, least: int) -> int:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from common import absl_flags, at_least, distributed, main, new_flags, split
+from common import absl_flags, at_least, check, distributed, main, new_flags, split
 
 GRACE = 5.0  # seconds from the request to stop to SIGKILL: one that waits for its peers does not hear requests
 LOOK = 0.05  # seconds between two looks at the processes
@@ -34,6 +34,7 @@ def launch(arguments: list[str]) -> int:
     if study is None:
         return 0
     commands = commands_of(study, at_least(values, "processes", 1), at_least(values, "port", 0) or free_port())
+    check(study)
     if values.dry_run:
         print("\n".join(map(shlex.join, commands)))
         return 0

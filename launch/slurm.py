@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from common import BadInput, absl_flags, at_least, distributed, main, new_flags, run, split
+from common import BadInput, absl_flags, at_least, check, distributed, main, new_flags, run, split
 
 # --kill-on-bad-exit: nobody waits for a process that has died
 SCRIPT = """\
@@ -42,6 +42,7 @@ def launch(arguments: list[str]) -> int:
     options = {"job-name": f"jax-prune-{study[0]}", "nodes": at_least(values, "nodes", 1), "time": values.time}
     script = script_of([f"{name}={value}" for name, value in options.items()] + values.sbatch,
                        [values.python, "-m", "jax_prune", *study], at_least(values, "port", 1))  # fmt: skip
+    check(study)
     if values.dry_run:
         print(script, end="")
         return 0

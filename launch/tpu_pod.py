@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from common import BadInput, absl_flags, distributed, main, new_flags, run, split
+from common import BadInput, absl_flags, check, distributed, main, new_flags, run, split
 
 
 def launch(arguments: list[str]) -> int:
@@ -34,6 +34,7 @@ def launch(arguments: list[str]) -> int:
     place = [f"--zone={values.zone}", *([f"--project={values.project}"] if values.project else [])]
     ssh = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", values.name, *place]
     command = [*ssh, "--worker=all", f"--command={remote}"]
+    check(study)
     if values.dry_run:
         print(shlex.join(command))
         return 0

@@ -1,7 +1,9 @@
 """The command line answers at once, in one line where something is wrong, and lets go of nothing."""
 
+import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -107,7 +109,56 @@ def test_bad_settings_fail_before_any_training(capsys, tmp_path, flag, says):
         flag,
     )
     assert says in line
-    assert not list((tmp_path / "w").glob("**/*.safetensors"))
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--config.max_bytes=9000", "--config.compression=5"], "compression=5.0 would do nothing, since max_bytes"),
+        (["--config.max_macs=9000", "--config.compression=5"], "since max_macs is what is asked"),
+        (["--config.tolerance=0", "--config.compression=5", "--smoke"], "since tolerance is what is asked"),
+        (["--config.distillation=0", "--config.temperature=2"], "temperature=2.0 would do nothing, since distillation"),
+        (["--config.distillation=0", "--config.neighbour_weight=0.3"], "neighbour_weight=0.3 would do nothing"),
+        (["--config.taught_shift=0", "--config.neighbour_weight=0.3"], "since no image is shifted"),
+        (["--config.recovery=none", "--config.recovery_rate=0.1"], "since recovery is none"),
+        (["--config.net=a.b:c", "--config.trained", "--config.dense_steps=100"], "since the net comes trained"),
+    ],
+)
+def test_flags_that_would_lose_silently_are_refused(capsys, tmp_path, arguments, says):
+    assert says in fails(capsys, "layerwise", f"--workdir={tmp_path / 'w'}", *arguments)
+    assert not (tmp_path / "w").exists()
+
+
+def test_every_flag_goes_over_smoke(tmp_path):
+    base = layerwise.Config.preset("lenet5", "compare")
+    smoke = base.smoke()
+    changed = [name for name, value in dataclasses.asdict(smoke).items() if getattr(base, name) != value]
+    given = {name: 7 * getattr(base, name) + 1 for name in changed}
+    arguments = [f"--config.{name}={value}" for name, value in given.items()]
+    flags = ["--config.net=lenet5", "--preset=compare", "--smoke", f"--workdir={tmp_path}"]
+    config, _ = cli.configured("layerwise", [*flags, *arguments])
+    assert {name: getattr(config, name) for name in changed} == given and len(changed) > 5
+    assert config.compare == base.compare  # what the preset is there for
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"max_bytes": 9000}, {"tolerance": 0.01}, {"distillation": 0.0, "taught_shift": 0}, {"recovery": "none"},
+     {"net": "a.b:c", "trained": True}, {"test": False, "rules": "ip1/.*:frozen; ip2/.*:upper=0.9"}],
+)  # fmt: skip
+@pytest.mark.parametrize("preset", ["default", "compare"])
+def test_the_command_of_a_report_is_taken_and_asks_the_same(change, preset):
+    from jax_prune.studies import layerwise_report
+
+    net = change.get("net", "lenet300")
+    config = dataclasses.replace(layerwise.Config.preset(net, preset), compression=7.0, seed=3, **change)
+    arguments = shlex.split(layerwise_report._command(config))[2:]
+    read, _ = cli.configured("layerwise", arguments)
+    idle = config.idle
+    assert read.idle == idle
+    for name, value in dataclasses.asdict(config).items():
+        assert name in idle or getattr(read, name) == value, name
 
 
 @pytest.mark.parametrize("smoke", [[], ["--smoke"]])
@@ -137,6 +188,7 @@ def test_a_workdir_of_another_config_is_kept(capsys, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"seed": 7}))
     assert "holds a run with" in fails(capsys, "layerwise", f"--workdir={tmp_path}", "--smoke")
     assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 7}
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_no_permission_to_write(capsys, tmp_path):

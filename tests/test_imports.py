@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jax_prune"
 FLOORS = [
-    {"types", "errors", "storage", "stages", "progress", "distributed"},
+    {"types", "errors", "settings", "storage", "stages", "progress", "distributed"},
     {"nets", "datasets"},
     {"pruning"},
     {"evosearch", "learning"},

@@ -1,6 +1,7 @@
 """Plans under rules, nets with state, data that is not arrays of float32, and what a plan must refuse at once."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -193,12 +194,43 @@ def test_one_clear_line(net, change, says):
         {"neighbour_weight": -1.0},
         {"neighbour_weight": 0.3},  # without shifts
         {"recipe": learning.Recipe(batch_size=0)},
+        {"rounds": 0},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_settings_out_of_range_are_refused_before_the_first_step(net, change):
     with pytest.raises(BadInput):
         checked(planned(**change), net)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"rounds": "two"}, "rounds is 'two': give a whole number"),
+        ({"rounds": 2.5}, "rounds is 2.5: give a whole number"),
+        ({"compression": "8x"}, "compression is '8x': give a number or None"),
+        ({"rules": "first/.*:frozen"}, "rules is .*: give a tuple or list, each entry a Rule"),
+        ({"rules": Rule("first/.*", frozen=True)}, "rules is Rule.*: give a tuple or list"),
+        ({"rules": (Rule("first/.*", lower="a"),)}, "rule 'first/.*': lower is 'a': give a number or None"),
+        ({"search": {}}, "search is {}: give a Config"),
+        ({"recipe": None}, "recipe is None: give a Recipe"),
+        ({"recipe": learning.Recipe(batch_size="3")}, "recipe.batch_size is '3'"),
+        ({"biases": "yes"}, "biases is 'yes': give True or False"),
+        ({"at_once": None}, "at_once is None"),
+        (
+            {"neighbour_weight": 0.3, "distillation": 0.0, "recipe": learning.Recipe(augment=learning.RandomShift(1))},
+            "neighbour_weight averages the teacher's answers, and distillation is 0",
+        ),
+    ],
+)
+def test_fields_of_another_type_or_to_no_effect_are_one_line(net, change, says):
+    with pytest.raises(BadInput, match=says) as caught:
+        checked(planned(**change), net)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_of_rules_does_as_well(net):
+    assert checked(planned(rules=[Rule("first/.*", frozen=True)]), net)[0].name == "last"
 
 
 def test_empty_and_uneven_data_say_which(net):
@@ -365,6 +397,26 @@ def test_limits_of_macs_and_bytes_are_kept_by_every_allocation_of_every_round(ne
     if "max_bytes" in change:
         measured = costs.packed_total(result.net.params, result.masks)
     assert measured <= limit
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (Rule("first/kernel", nm="n:5"),),
+        (Rule("last/kernel", nm="2:4"),),
+        (Rule("first/kernel", nm="2:5"), Rule("last/kernel", nm="2:4")),
+        (Rule(".*", lower=0.3, upper=0.9),),
+    ],
+)
+def test_a_compression_that_the_rules_rule_out_names_those_that_they_allow(net, rules):
+    with pytest.raises(BadInput, match="compression 1000, budget 0, cannot be met: .* a compression of") as caught:
+        checked(planned(rules=rules, compression=1000), net)
+    ends = [float(text) for text in re.findall(r"[\d.]+", str(caught.value).partition("a compression of")[2])]
+    if len(ends) == 2:
+        for end, beyond in zip(ends, (0.995, 1.005), strict=True):
+            checked(planned(rules=rules, compression=end), net)
+            with pytest.raises(BadInput):  # below 1 it says so itself
+                checked(planned(rules=rules, compression=end * beyond), net)
 
 
 def test_limits_that_no_allocation_keeps_are_refused_at_once(net):

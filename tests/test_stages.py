@@ -10,7 +10,7 @@ import pytest
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
-from jax_prune.stages import Stage, Stages, locked, stage_key
+from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
 
 ARRAYS = {
     "a": {"b": np.arange(6.0, dtype=np.float32).reshape(2, 3), "scalar": np.float32(2)},
@@ -82,11 +82,28 @@ def test_time_within_a_stage_counts_once(tmp_path):
     assert stages.seconds["inner"] >= 0.2 > stages.seconds["outer"] >= 0
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "3", "{"])
-def test_settings_that_do_not_read_are_refused(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(BadInput, match="choose another --workdir"):
+@pytest.mark.parametrize("text", ["[1, 2]", "3", "{", b'{"net": "\xff"}', ""])
+def test_settings_that_do_not_read_are_refused_with_a_way_out(tmp_path, text):
+    Stages(tmp_path, {"net": "a"})("dense", counted([]))
+    path = tmp_path / "config.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(BadInput, match=f"{path} .*: delete it and run the same command again") as caught:
         Stages(tmp_path, {"net": "a"})
+    assert "\n" not in str(caught.value)
+    path.unlink()  # as it says: what was finished is there
+    calls = []
+    Stages(tmp_path, {"net": "a"})("dense", counted(calls))
+    assert not calls
+
+
+def test_asking_whether_a_folder_is_free_writes_nothing(tmp_path):
+    refuse_other(tmp_path / "run", {"net": "a"})
+    assert not list(tmp_path.iterdir())
+    Stages(tmp_path, {"net": "a", "sizes": (1, 2)})
+    refuse_other(tmp_path, {"net": "a", "sizes": (1, 2)})
+    with pytest.raises(BadInput, match="holds a run with net='a', not 'b'"):
+        refuse_other(tmp_path, {"net": "b", "sizes": (1, 2)})
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("where", ["fsync", "replace"])

@@ -1,7 +1,8 @@
 """A search on disk, so that a killed one goes on in the middle: the last two looks of the host, through orbax.
 
-A checkpoint is whole or not there (orbax writes beside and renames), and is checked by digest when it is read. Of
-several processes the first one alone writes and reads, and tells the others.
+A checkpoint is whole or not there (orbax writes beside and renames), and its files are checked by digest before orbax
+reads them, since its threads print tracebacks of what they cannot read. Of several processes the first one alone writes
+and reads, and tells the others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import jax
@@ -20,12 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from jax_prune import distributed, progress
+from jax_prune import distributed, progress, storage
 from jax_prune.errors import BadInput, said
 from jax_prune.types import Array, Tree
 
 OURS = "evosearch"  # the folder within the one given that holds checkpoints and nothing else: others' are never touched
 KEPT = 2  # checkpoints: should the newest be torn, the one before it is there
+SUM = "files.sha256"  # in a checkpoint: of all its other files
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -55,11 +58,13 @@ class Keeper:
         import orbax.checkpoint as orbax
 
         arrays = {name: np.asarray(leaf) for name, leaf in _named(tree) if np.size(leaf)}  # orbax takes no empty ones
-        facts = {"search": self.digest, "contents": _digest("", _sorted(arrays))}
+        facts = {"search": self.digest}
         try:
             with _manager(self.folder) as manager:
                 arguments = {"arrays": orbax.args.PyTreeSave(arrays), "facts": orbax.args.JsonSave(facts)}
                 manager.save(generations, args=orbax.args.Composite(**arguments), force=True)
+            saved = self.folder / str(generations)
+            storage.write_text(saved / SUM, _of_files(saved))
         except OSError as error:
             raise BadInput(
                 f"cannot write a checkpoint to {self.folder}: {error.strerror or error}; free space"
@@ -85,14 +90,17 @@ class Keeper:
         with _manager(self.folder) as manager:
             for generations in sorted(manager.all_steps(), reverse=True):
                 try:
+                    _check_files(self.folder / str(generations))
                     arrays, search = _read(manager, generations)
-                except Exception as error:  # whatever orbax meets in a torn one
+                except Exception as error:  # whatever orbax meets in one of another version
                     what = f"the checkpoint of generation {generations} in {self.folder} cannot be read"
-                    progress.note(f"{what} ({said(error)}): going on from before")
+                    progress.note(f"{what} ({shorten(said(error), 100)}): deleted, going on from before")
                     manager.delete(generations)
                     continue
                 if search != self.digest:
-                    raise BadInput(f"{self.folder} holds a checkpoint of another search: give each a folder of its own")
+                    raise BadInput(
+                        f"{self.folder} holds a checkpoint of another search: give each its own folder, or delete it"
+                    )
                 return arrays
         return None
 
@@ -110,15 +118,28 @@ def _manager(folder: Path) -> Any:
 
 
 def _read(manager: Any, generations: int) -> tuple[dict[str, np.ndarray], str]:
-    """Arrays by name, and the digest of their search. Raises where they are not what was saved."""
+    """Arrays by name, and the digest of their search."""
     import orbax.checkpoint as orbax
 
     arguments = {"arrays": orbax.args.PyTreeRestore(), "facts": orbax.args.JsonRestore()}
     found = manager.restore(generations, args=orbax.args.Composite(**arguments))
-    arrays = {name: np.asarray(array) for name, array in found["arrays"].items()}
-    if found["facts"]["contents"] != _digest("", _sorted(arrays)):
+    return {name: np.asarray(array) for name, array in found["arrays"].items()}, found["facts"]["search"]
+
+
+def _check_files(saved: Path) -> None:
+    """Raises ValueError where the files of a checkpoint are not what was saved."""
+    if not (saved / SUM).is_file() or (saved / SUM).read_bytes() != _of_files(saved).encode():
         raise ValueError("its digest does not match")
-    return arrays, found["facts"]["search"]
+
+
+def _of_files(saved: Path) -> str:
+    """SHA-256 over the names and bytes of a checkpoint's files, its sum aside."""
+    hashed = hashlib.sha256()
+    for path in sorted(path for path in saved.rglob("*") if path.is_file() and path.name != SUM):
+        data = path.read_bytes()
+        hashed.update(f"{path.relative_to(saved)}:{len(data)};".encode())
+        hashed.update(data)
+    return hashed.hexdigest()
 
 
 def _agreed(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
@@ -131,10 +152,6 @@ def _agreed(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | Non
 def _named(tree: Tree) -> Iterator[tuple[str, Any]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         yield jax.tree_util.keystr(path), leaf
-
-
-def _sorted(arrays: dict[str, np.ndarray]) -> list[Any]:
-    return [part for name in sorted(arrays) for part in (np.frombuffer(name.encode(), np.uint8), arrays[name])]
 
 
 def _digest(text: str, leaves: list[Any]) -> str:

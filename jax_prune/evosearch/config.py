@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from jax_prune import settings
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.algorithms import find
 from jax_prune.evosearch.racing import RACES
@@ -25,7 +26,7 @@ class Config:
     looks of the host, for progress and Ctrl-C. ``race``: exact, a trial that has lost for certain is not evaluated to
     its end, which needs a ``racing.Summed`` fitness and leaves all populations as they are; paired, nor is one that is
     worse than its parent with ``confidence`` (see ``duel``; a mean loss alone); or none. Raises BadInput for settings
-    out of range.
+    out of range or of another type.
     """
 
     algorithm: str = "currenttopbest1bin"
@@ -40,6 +41,7 @@ class Config:
     confidence: float = 0.99
 
     def __post_init__(self) -> None:
+        settings.check(self)
         find(self.algorithm)
         if self.repair not in REPAIRS:
             raise BadInput(f"unknown repair '{self.repair}': known are {', '.join(REPAIRS)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,7 @@ from jax_prune.evosearch.score import Score, scalar_score
 from jax_prune.evosearch.sharding import Devices
 from jax_prune.types import Array, Tree
 
+STATUS = re.compile(r"[A-Z_]+: ")  # how XLA's errors begin: INTERNAL, RESOURCE_EXHAUSTED, ...
 Fitness = Callable[[Array], Any]  # genome [G] -> scalar, or Score of scalars
 
 
@@ -119,6 +122,24 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             ) from error
 
     return called
+
+
+@contextmanager
+def failing_in(first: int, last: int) -> Iterator[None]:
+    """Raises BadInput for what fails while generations ``first`` to ``last`` run, as host callbacks may, or memory."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # from its second call on a program raises ValueError
+        if not STATUS.match(str(error)):
+            raise
+        when = f"generation {first}" if first == last else f"generations {first} to {last}"
+        raise BadInput(f"the evaluation failed in {when}: {_cause(str(error))}; mend fitness or data") from error
+
+
+def _cause(text: str) -> str:
+    """Of a traceback in a runtime error its last exception, else the first line."""
+    lines = text.strip().splitlines() or [""]
+    return next((line for line in reversed(lines) if re.match(r"[A-Za-z_][\w.]*: ", line)), lines[0])
 
 
 def _fill(leaf: Array, length: int) -> Array:

@@ -21,12 +21,12 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import seen, sharding
+from jax_prune.evosearch import arguments, seen, sharding
 from jax_prune.evosearch.algorithms import find
 from jax_prune.evosearch.checkpoint import OURS, Keeper, digest
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.duel import Duel, quantiles
-from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluated
+from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluated, failing_in
 from jax_prune.evosearch.proposal import Outcome
 from jax_prune.evosearch.racing import ONE_DEVICE, Summed, race
 from jax_prune.evosearch.score import Score, better, finite, gain, index_of_best, worst
@@ -83,7 +83,7 @@ def init(key: Array, config: Config, bounds: Bounds, start: ArrayLike | None = N
     box = checked(bounds)
     population = _spread(key, config.population, box)
     if start is not None:
-        population = _started(population, np.asarray(start, np.float32), box)
+        population = _started(population, arguments.floats(start, "start"), box)
     score = worst(config.population)
     best_score = jax.tree.map(lambda leaf: leaf[0], score)
     memory = find(config.algorithm).start(config, population.shape[1])
@@ -149,6 +149,8 @@ def search(
     ``checkpoint_seconds``: the same search, called again after it was killed, goes on there and ends with the same bits
     (BadInput where the folder holds another search's).
     """
+    arguments.check(key, config, progress)
+    arguments.check_places(mesh, checkpoint, checkpoint_seconds)
     if mesh is not None:
         sharding.checked(mesh)
     if isinstance(fitness, Summed) and jax.tree_util.all_leaves([fitness]):
@@ -175,8 +177,9 @@ def search(
         progress(done, _text(infos[-1]))
     placed = sharding.shared_out(fitness, mesh)
     for first in range(done, total, length):
-        state, info = _looked(step_key, state, config, length, box, placed, mesh)
-        infos.append(jax.tree.map(lambda leaf, left=total - first: leaf[:left], jax.device_get(info)))
+        with failing_in(first, min(first + length, total) - 1):
+            state, info = _looked(step_key, state, config, length, box, placed, mesh)
+            infos.append(jax.tree.map(lambda leaf, left=total - first: leaf[:left], jax.device_get(info)))
         _check_scored(infos[-1], first)
         if first == 0 and isinstance(fitness, Summed) and config.race == "paired":
             _arranged(state.best, config, fitness)  # asks alone whether sums may end a race
@@ -192,8 +195,8 @@ def search(
 
 
 def checked(bounds: Bounds) -> Bounds:
-    """The box as float32 arrays [G]. Raises BadInput where it is crossed, not finite, or misshapen."""
-    lower, upper = (np.asarray(side, np.float32) for side in bounds)
+    """The box as float32 arrays [G]. Raises BadInput where it is crossed, not finite, misshapen, or no numbers."""
+    lower, upper = (arguments.floats(side, "a side of the bounds") for side in arguments.pair(bounds))
     if lower.ndim != 1 or lower.shape != upper.shape or not lower.size:
         raise BadInput(f"bounds have shapes {list(lower.shape)} and {list(upper.shape)}: give two arrays [G]")
     bad = ~(np.isfinite(lower) & np.isfinite(upper))

@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jax_prune import settings
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import evolution, pareto
+from jax_prune.evosearch import arguments, evolution, pareto
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
-from jax_prune.evosearch.evaluation import as_pytree, guarded, lift
+from jax_prune.evosearch.evaluation import as_pytree, failing_in, guarded, lift
 from jax_prune.evosearch.pareto import Points
 from jax_prune.evosearch.score import real, worst
 from jax_prune.types import Array, Bounds
@@ -74,6 +75,8 @@ def init(
         raise BadInput(f"a front cannot be searched by '{config.algorithm}': known are {', '.join(PROPOSERS)}")
     vectors = evolution.init(key, config, bounds, start).population
     values = _judged.eval_shape(as_pytree(objectives), vectors, config.at_once)[0]
+    if not settings.fits(capacity, int):
+        raise BadInput(f"capacity is {settings.shown(capacity)}: give a whole number")
     if capacity < 2 * values.shape[1]:
         raise BadInput(f"capacity is {capacity}: {values.shape[1]} objectives need at least {2 * values.shape[1]}")
     population, archive = (pareto.empty(size, vectors.shape[1], values.shape[1]) for size in (len(vectors), capacity))
@@ -125,14 +128,16 @@ def front(
     and of 0.2 where entries do not interact. ``start`` and ``progress`` are as in ``evolution.search``. Raises
     BadInput as ``init``, and where the first generation gives no candidate finite values.
     """
+    arguments.check(key, config, progress)
     init_key, step_key = jax.random.split(key)
     box, objectives = evolution.checked(bounds), as_pytree(objectives)
     state = init(init_key, config, box, objectives, capacity=capacity, start=start)
     length = evolution.chunk_length(config)
     infos = []
-    for _ in range(0, config.generations + 1, length):
-        state, info = _generations(step_key, state, config, length, box, objectives)
-        infos.append(jax.device_get(info))
+    for first in range(0, config.generations + 1, length):
+        with failing_in(first, first + length - 1):
+            state, info = _generations(step_key, state, config, length, box, objectives)
+            infos.append(jax.device_get(info))
         _check_scored(infos[0])
         if progress is not None:
             progress(length, f"front of {int(pareto.finite(state.archive).sum())}")

@@ -34,9 +34,11 @@ def search(fitness: BudgetLoss, points: int = 32, *, zooms: int = 2, at_once: in
     times.
 
     The largest group takes what is left of the budget; allocations outside the bounds are left out, so at
-    most (1 + zooms) * points ** (G - 1) are evaluated. Raises BadInput for more than three groups and
-    for budgets of another cost than entries.
+    most (1 + zooms) * points ** (G - 1) are evaluated. Raises BadInput for more than three groups,
+    groups with steps or ties, and budgets of another cost than entries.
     """
+    if fitness.cost is not None and fitness.cost.name == "weights":
+        raise BadInput("a dense grid over groups with steps or ties: it is for single entries; use evosearch.search")
     if fitness.cost is not None:
         raise BadInput(f"a dense grid at a budget of {fitness.cost.name}: it is for entries; use evosearch.search")
     sizes, budget = fitness.masked.sizes, int(fitness.budget)

@@ -206,12 +206,18 @@ class MaskedLoss:
             outputs, _ = self.hoisted.apply(params, state, values, train=False, key=None)
         else:
             outputs = self.first_layer(params, state, values, candidate.kept, index)
-        loss, examples = self.loss(outputs, batch), self.weights.shape[1]
-        if jnp.shape(loss) != (examples,):
-            raise BadInput(f"loss returned {list(jnp.shape(loss))} for {examples} examples: give one number each, [B]")
-        loss = loss.astype(jnp.float32)
-        metric = self.metric(outputs, batch).astype(jnp.float32) if self.metric else jnp.zeros_like(loss)
+        loss = self._one_each(self.loss(outputs, batch), "loss")
+        metric = self._one_each(self.metric(outputs, batch), "metric") if self.metric else jnp.zeros_like(loss)
         return Means(loss, metric), outputs
+
+    def _one_each(self, values: Array, name: str) -> Array:
+        """float32 [b]. Raises BadInput for what is not one number an example."""
+        examples = self.weights.shape[1]
+        if jnp.shape(values) != (examples,):
+            raise BadInput(
+                f"{name} returned {list(jnp.shape(values))} for {examples} examples: give one number each, [B]"
+            )
+        return jnp.asarray(values).astype(jnp.float32)
 
 
 def masked_loss(

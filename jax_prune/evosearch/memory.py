@@ -79,9 +79,10 @@ def line(plan: Memory) -> str:
     """One line on all of it."""
     products = f"first layer at {plan.counts} counts {progress.size(plan.first_layer)}, " if plan.counts else ""
     number = f"{plan.at_once} candidate{'s' if plan.at_once > 1 else ''} at once"
-    body = f"{number} {progress.size(plan.body)}" if plan.body is not None else f"{number} not measured"
+    body = f"{number} {progress.size(plan.body)}" if plan.body is not None else f"{number} beside these, not measured"
     over = " (above the limit: raise memory)" if plan.total > plan.limit else ""
-    total = f"{progress.size(plan.total)} of {progress.size(plan.limit)}{over}"
+    least = "at least " if plan.body is None else ""
+    total = f"{least}{progress.size(plan.total)} of {progress.size(plan.limit)}{over}"
     return (
         f"memory of a search: data {progress.size(plan.data)}, sorted copy {progress.size(plan.arranged)}, "
         f"network and ranks {progress.size(plan.network)}, {products}{body}; {total}"

@@ -22,7 +22,7 @@ from jax_prune.errors import BadInput
 from jax_prune.evosearch.evaluation import as_pytree
 from jax_prune.evosearch.masked import MaskedLoss
 from jax_prune.evosearch.objectives import OverRatios, ratio_bounds
-from jax_prune.pruning import costs
+from jax_prune.pruning import costs, wide
 from jax_prune.pruning.groups import leaf_at
 from jax_prune.types import Array, Bounds
 
@@ -105,7 +105,7 @@ class PackedBytes:
     def __call__(self, kept: Array) -> Array:
         bounds = [costs.packed_bound(leaf.stop - leaf.start, number)
                   for leaf, number in zip(self.split.leaves, self.split(kept), strict=True)]  # fmt: skip
-        return self.fixed + jnp.sum(jnp.stack(bounds).astype(jnp.float32))
+        return self.fixed + jnp.sum(jnp.stack([wide.to_float(bound) for bound in bounds]))
 
 
 class Leaf(NamedTuple):

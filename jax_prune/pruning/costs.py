@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
+from jax.typing import ArrayLike
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
+from jax_prune.pruning import wide
+from jax_prune.pruning.wide import Wide
 from jax_prune.types import Masks, Net, Tree
 
 ACTIVATIONS = "(activations)"  # products of two activations, as in attention
@@ -124,15 +128,17 @@ def packed_total(params: Tree, masks: Masks) -> int:
     return sum(packed_size(np.broadcast_to(flags[path], np.shape(leaf))).bytes for path, leaf in leaves.items())
 
 
-def packed_bound(size: int, kept: Any) -> Any:
-    """At most so many bytes for a leaf of ``size`` entries of which ``kept`` stay, wherever they are; traceable."""
-    import jax.numpy as jnp
+def packed_bound(size: int, kept: ArrayLike) -> Wide:
+    """At most so many bytes for a leaf of ``size`` entries of which ``kept`` stay, wherever they are; traceable.
 
-    values = FLOAT_BYTES * kept
-    delta8 = kept + size // 255
-    delta4 = (kept + size // 15 + 1) // 2
+    Exact for any size below 2**31, as two limbs.
+    """
+    units = jnp.asarray(kept).astype(jnp.uint32)
+    delta8 = units + size // 255
+    delta4 = (units + (size // 15 + 1)) // 2
     positions = jnp.minimum(jnp.minimum(delta8, delta4), -(-size // 8))
-    return jnp.minimum(positions + values, FLOAT_BYTES * size)
+    some = wide.add(wide.product(FLOAT_BYTES, units), Wide(jnp.zeros_like(positions), positions))
+    return wide.minimum(some, wide.product(FLOAT_BYTES, jnp.uint32(size)))
 
 
 def gaps(mask: np.ndarray) -> np.ndarray:

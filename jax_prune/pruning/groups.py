@@ -13,10 +13,11 @@ import numpy as np
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
-from jax_prune.pruning import patterns
+from jax_prune.pruning import layouts, patterns
 from jax_prune.types import Array, Bounds, Group, Slot, Tree
 
 KERNEL_NAMES = ("kernel", "embedding")
+EXACT = 1e-9  # a ratio that was written as a decimal may differ by this much from the quotient it stands for
 
 
 class Rule(NamedTuple):
@@ -25,7 +26,8 @@ class Rule(NamedTuple):
     ``lower`` and ``upper`` bound the pruning ratio; ``frozen`` leaves are never pruned; leaves with the same
     ``group`` share one ratio and one ranking, those with the same ``tied`` the ratio alone. Kept counts are multiples
     of ``round_to``, or the whole group. ``nm`` "2:4" keeps exactly 2 of every 4 consecutive inputs, "n:4" lets the
-    search choose the 2; of ``block`` (r, c) tiles of r inputs x c outputs stay whole (see ``patterns``).
+    search choose the 2; of ``block`` (r, c) tiles of r inputs x c outputs stay whole (see ``patterns``), which
+    read so many leading axes of a kernel as ``inputs``, or as many as ``layouts`` tells.
     """
 
     pattern: str
@@ -37,6 +39,7 @@ class Rule(NamedTuple):
     round_to: int | None = None
     nm: str | None = None
     block: tuple[int, int] | None = None
+    inputs: int | None = None
 
 
 def weight_groups(params: Tree, rules: Sequence[Rule] = (), *, biases: bool = True) -> tuple[Group, ...]:
@@ -75,7 +78,7 @@ def bounds(groups: Sequence[Group], rules: Sequence[Rule] = (), *, lower: float 
 
     Later rules win, the tightest in a group and among tied ones; "2:4" is both bounds. A bound r of a group of n
     removes floor(r n) units, exactly; at least one step of every group stays. Raises BadInput for bounds outside
-    [0, 1] or crossed, and where they leave less than one step.
+    [0, 1] or crossed, where no whole number of steps lies between them, and for a "2:4" that lies outside.
     """
     low, high = [], []
     for group in groups:
@@ -88,10 +91,11 @@ def bounds(groups: Sequence[Group], rules: Sequence[Rule] = (), *, lower: float 
         if lowest > highest:
             raise BadInput(f"ratio bounds of {group.name} are crossed: lower {lowest} is above upper {highest}")
         least, most = (min(_removed(ratio, group.size), group.size - 1) for ratio in (lowest, highest))
-        if least and group.step > group.size - least:
+        fewest, largest = group.size - most, group.size - least
+        if least and -(-fewest // group.step) * group.step > largest:
             raise BadInput(
-                f"{group.name} may keep {group.size - least} of {group.size} entries, less than one step of "
-                f"{group.step}; loosen its lower bound or its pattern"
+                f"{group.name} may keep {fewest} to {largest} of {group.size} entries, and no multiple of "
+                f"{group.step} is among them; loosen its bounds or its pattern"
             )
         low.append(_ratio(least, group.size, np.float32(2)))
         high.append(_ratio(most, group.size, np.float32(0)))
@@ -106,11 +110,13 @@ def _kernels(group: Group) -> list[str]:
 
 
 def _bound(rules: Sequence[Rule], path: str, side: str, default: float) -> float:
-    nm = _says(rules, path, "nm")
-    if nm is not None and (fixed := patterns.per_block(nm))[0] is not None:
-        return 1 - fixed[0] / fixed[1]
-    said = _says(rules, path, side)
-    return default if said is None else float(said)
+    nm, said = _says(rules, path, "nm"), _says(rules, path, side)
+    if nm is None or (fixed := patterns.per_block(nm))[0] is None:
+        return default if said is None else float(said)
+    ratio = 1 - fixed[0] / fixed[1]
+    if said is not None and (said - ratio if side == "lower" else ratio - said) > EXACT:
+        raise BadInput(f"{path} has nm={nm}, a ratio of {ratio:.4g}, and {side}={said:g}: give one of the two")
+    return ratio
 
 
 def _removed(ratio: float, size: int) -> int:
@@ -150,15 +156,24 @@ def leaf_at(tree: Tree, path: str) -> Array:
 def _group(name: str, paths: list[str], leaves: dict[str, Array], rules: Sequence[Rule]) -> Group:
     kernels = [path for path in paths if jnp.ndim(leaves[path]) >= 2]
     tied, round_to, nm, block = (_alike(rules, kernels, field, name) for field in ("tied", "round_to", "nm", "block"))
-    shapes = [jnp.shape(leaves[path]) for path in kernels]
     if nm and block:
         raise BadInput(f"{name} has nm={nm} and a block: give one pattern")
+    if not (nm or block) and any(_says(rules, path, "inputs") for path in kernels):
+        raise BadInput(f"{name} has inputs but no nm or block, which alone read them: drop inputs")
     if round_to is not None and round_to < 1:
         raise BadInput(f"round_to of {name} is {round_to}: give 1 or more")
-    pattern = patterns.every(nm, shapes, name) if nm else patterns.block(block, shapes, name) if block else None
+    matrices = [_matrix(path, leaves, rules) for path in kernels if nm or block]
+    pattern = patterns.every(nm, matrices, name) if nm else patterns.block(block, matrices, name) if block else None
     starts = np.cumsum([0, *(leaves[path].size for path in paths)])
     slots = tuple(Slot(path, None, (int(start),)) for path, start in zip(paths, starts, strict=False))
     return Group(name, int(starts[-1]), slots, math.lcm(round_to or 1, patterns.step(pattern)), tied or "", pattern)
+
+
+def _matrix(path: str, leaves: dict[str, Array], rules: Sequence[Rule]) -> tuple[int, int]:
+    if path == _bias_of(path):
+        raise BadInput(f"{path} has a pattern, but nm and block are for kernels: name the kernel in the rule")
+    bias = leaves.get(_bias_of(path))
+    return layouts.matrix(path, leaves[path].shape, None if bias is None else bias.shape, _says(rules, path, "inputs"))
 
 
 def _alike(rules: Sequence[Rule], kernels: Sequence[str], field: str, name: str) -> Any:
@@ -198,4 +213,4 @@ def _check_rules(rules: Sequence[Rule], leaves: dict[str, Array]) -> None:
             )
         if not found:
             nearest = difflib.get_close_matches(rule.pattern, leaves, len(leaves), 0.0)
-            raise BadInput(f"rule '{rule.pattern}' matches no parameter; there are {', '.join(nearest[:8])}")
+            raise BadInput(f"rule '{rule.pattern}' matches no parameter; there are {', '.join(sorted(nearest[:8]))}")

@@ -1,7 +1,7 @@
 """Entries of a kernel that are ranked together: tiles that live or die whole, and N of every M inputs.
 
-Kernels are read as matrices [inputs, outputs], all axes but the last being inputs. Both patterns cut them into tiles,
-r x c for blocks, M x 1 for N:M (N of every M consecutive inputs of an output, as sparse tensor cores want it; Mishra et
+Kernels are read as matrices [inputs, outputs] (see ``layouts``). Both patterns cut them into tiles, r x c for blocks,
+M x 1 for N:M (N of every M consecutive inputs of an output, as sparse tensor cores want it; Mishra et
 al. 2021), and rank so that ``masks.from_kept`` cuts between tiles, or between places in all tiles at once, wherever a
 count is a whole number of steps.
 """
@@ -17,16 +17,18 @@ import jax.numpy as jnp
 from jax_prune.errors import BadInput
 from jax_prune.types import Array, Pattern
 
-
-def block(sides: tuple[int, int], shapes: Sequence[tuple[int, ...]], name: str) -> Pattern:
-    """Tiles of rows x columns over kernels of these shapes. Raises BadInput where they do not divide one."""
-    return _tiled(sides, shapes, True, f"block={'x'.join(map(str, sides))} of {name}")
+Matrices = Sequence[tuple[int, int]]  # inputs and outputs of each kernel
 
 
-def every(nm: str, shapes: Sequence[tuple[int, ...]], name: str) -> Pattern:
+def block(sides: tuple[int, int], matrices: Matrices, name: str) -> Pattern:
+    """Tiles of rows x columns over kernels of these sizes. Raises BadInput where they do not divide one."""
+    return _tiled(sides, matrices, True, f"block={'x'.join(map(str, sides))} of {name}")
+
+
+def every(nm: str, matrices: Matrices, name: str) -> Pattern:
     """N of every M, ``nm`` as ``per_block`` reads it. Raises BadInput where M does not divide a kernel's inputs."""
     _, among = per_block(nm)
-    return _tiled((among, 1), shapes, False, f"nm={nm} of {name}")
+    return _tiled((among, 1), matrices, False, f"nm={nm} of {name}")
 
 
 def per_block(nm: str) -> tuple[int | None, int]:
@@ -63,14 +65,13 @@ def rank(score: Array, pattern: Pattern) -> Array:
     return _entries(ranks.astype(jnp.int32), pattern)
 
 
-def _tiled(tile: tuple[int, int], shapes: Sequence[tuple[int, ...]], together: bool, said: str) -> Pattern:
-    matrices = tuple((math.prod(shape[:-1]), shape[-1]) for shape in shapes)
+def _tiled(tile: tuple[int, int], matrices: Matrices, together: bool, said: str) -> Pattern:
     if min(tile) < 1:
         raise BadInput(f"{said}: give sides of 1 or more")
     for rows, columns in matrices:
         if rows % tile[0] or columns % tile[1]:
             raise BadInput(f"{said} does not fit {rows} inputs x {columns} outputs: give what divides them")
-    return Pattern(matrices, tile, together)
+    return Pattern(tuple(matrices), tile, together)
 
 
 def _ranks(values: Array, axis: int) -> Array:

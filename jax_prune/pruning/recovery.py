@@ -16,9 +16,14 @@ PRUNE_BELOW, RETURN_ABOVE = 0.9, 1.1  # of the threshold; the band between is hy
 
 
 def thresholds(params: Tree, groups: Sequence[Group], kept: Array) -> Array:
-    """The kept[g]-th largest |w| of every group: float32 [G]."""
-    ordered = [jnp.sort(jnp.abs(gather(params, group)))[::-1] for group in groups]
-    return jnp.stack([values[jnp.maximum(kept[index] - 1, 0)] for index, values in enumerate(ordered)])
+    """The kept[g]-th largest |w| of every group: float32 [G]; NaN where a pattern decides, which needs none."""
+
+    def threshold(group: Group, count: Array) -> Array:
+        if group.pattern is not None:
+            return jnp.full((), jnp.nan, jnp.float32)
+        return jnp.sort(jnp.abs(gather(params, group)))[::-1][jnp.maximum(count - 1, 0)]
+
+    return jnp.stack([threshold(group, kept[index]) for index, group in enumerate(groups)])
 
 
 def hysteresis(

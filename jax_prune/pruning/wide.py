@@ -80,3 +80,8 @@ def minimum(left: Wide, right: Wide) -> Wide:
 def to_numpy(wide: Wide) -> np.ndarray:
     """Values uint64 on the host, any shape."""
     return (np.asarray(wide.high, np.uint64) << np.uint64(32)) + np.asarray(wide.low, np.uint64)
+
+
+def to_float(wide: Wide) -> Array:
+    """float32, off by a few roundings: for what is compared, not counted."""
+    return wide.high.astype(jnp.float32) * 2.0**32 + wide.low.astype(jnp.float32)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jax_prune.report import drawing, markup, trade_figures, wording
+from jax_prune.report import drawing, markup, trade_figures, trades, wording
 from jax_prune.report import text as markdown_text
 from jax_prune.report.drawing import SERIES, canvas, floats, legend, value_scale
 from jax_prune.report.schema import Report
 
+FRONTS = "Least calibration error of each trained dense net at so many kept parameters, before any tuning"
 HEAD = ("run", "data", "seed", "dense", "pruned", "weights", "all", "size", "time")
 
 
@@ -24,8 +25,10 @@ def load(folders: Sequence[str | Path]) -> dict[str, Report]:
 
 
 def markdown(reports: Mapping[str, Report]) -> str:
-    """A table with a row a run: test error dense and pruned, compression of weights and all, size, time."""
-    return markdown_text.table(HEAD, _rows(reports)) + "\n"
+    """A table with a row a run: test error dense and pruned, compression of weights and all, size, time; the fronts."""
+    fronts = markdown_text.table(("run", *trades.HEAD), _fronts(reports))
+    titled = f"\n## {FRONTS}\n\n{fronts}\n" if fronts else ""
+    return f"{markdown_text.table(HEAD, _rows(reports))}\n{titled}"
 
 
 def html(reports: Mapping[str, Report]) -> str:
@@ -45,9 +48,9 @@ def html(reports: Mapping[str, Report]) -> str:
         ),
         markup.section(
             "Trade-offs",
-            "Least error of each trained dense net at so many kept parameters, on its calibration data, "
-            "before any tuning. Rest on a dot for its counts.",
+            f"{FRONTS}. Rest on a dot for its counts.",
             fronts,
+            markup.table(("run", *trades.HEAD), _fronts(reports)),
         ),
     )
 
@@ -106,6 +109,10 @@ def _rows(reports: Mapping[str, Report]) -> list[tuple[str, ...]]:
         )
         for name, r in reports.items()
     ]
+
+
+def _fronts(reports: Mapping[str, Report]) -> list[tuple[str, ...]]:
+    return [(name, *row) for name, report in reports.items() for row in trades.rows(report)]
 
 
 def _line(report: Report) -> tuple[list[float], list[float]]:

@@ -103,13 +103,17 @@ def _svg(figure: Any, label: str) -> str:
 
 
 def legend(axes: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """A legend above the axes; entries are shortened, and a leading underscore is no reason to vanish."""
+    """A legend above the axes, in the order given, line by line.
+
+    Entries are shortened, and a leading underscore is no reason to vanish.
+    """
     shown = ["\u200b" + shorten(label) for label in labels]
     longest = max(map(len, shown), default=0)
     columns = 3 if longest <= 17 else 2 if longest <= 24 else 1
+    order = [index for column in range(columns) for index in range(column, len(shown), columns)]  # it fills columns
     axes.legend(
-        handles,
-        shown,
+        [handles[index] for index in order],
+        [shown[index] for index in order],
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
         ncols=columns,

@@ -45,7 +45,8 @@ def _header(report: Report) -> Html:
     stand_in = f"{report.dataset} is a stand-in for {report.stand_in}" if report.stand_in else ""
     notes = join(paragraph(note, "muted small") for note in report.notes)
     title = text(report.title or report.study)
-    return Html(f"<header><h1>{title}</h1>{paragraph(where, 'muted')}{paragraph(stand_in, 'warn')}{notes}</header>")
+    warnings = join(paragraph(line, "warn") for line in (stand_in, wording.missed_line(report)))
+    return Html(f"<header><h1>{title}</h1>{paragraph(where, 'muted')}{warnings}{notes}</header>")
 
 
 def _cards(report: Report) -> Html:

@@ -80,7 +80,8 @@ class Round:
     ``target`` and ``kept`` are numbers of kept units over all groups; where ``Report.budget`` has another unit,
     ``limit`` and ``spent`` are in it and there is no target. ``layers_kept`` and
     ``returned`` are [G] counts (returned: pruned at the round's start, kept at its end).
-    ``collapsed`` names the allocations that leave no path from input to output.
+    ``collapsed`` names the allocations that leave no path from input to output; ``missed`` is by how much the metric of
+    the round's best candidate was below what the tolerance allows, None where it met it.
     ``search_loss`` and ``baselines`` are losses on the calibration data before any tuning, every
     allocation at the same budget.
     """
@@ -97,6 +98,7 @@ class Round:
     limit: int | None = None
     spent: int | None = None
     collapsed: tuple[str, ...] = ()
+    missed: float | None = None
 
 
 @dataclass(frozen=True)

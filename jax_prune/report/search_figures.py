@@ -32,13 +32,13 @@ def _convergence_panel(report: Report, index: int, ours: np.ndarray, theirs: np.
     title = f"Round {index + 1}"
     if index < len(report.rounds):
         title = f"Round {report.rounds[index].round}, {wording.compression(report, report.rounds[index])}"
-    with canvas(f"convergence {index}", f"search convergence, {title}", 2.9, 2.25) as (axes, render):
+    with canvas(f"convergence {index}", f"search convergence, {title}", 2.9, 2.4) as (axes, render):
+        axes.step(*_changes(ours), color=SERIES[0], where="post", zorder=3)
         if theirs.size:
             axes.step(*_changes(theirs), color=SERIES[1], where="post")
-        axes.step(*_changes(ours), color=SERIES[0], where="post")
         value_scale(axes, np.concatenate([ours, theirs]))
         whole_numbers(axes)
-        axes.set_title(title)
+        axes.set(title=title, xlabel="evaluations", ylabel=f"best {report.search.objective}" if report.search else "")
         return render()
 
 

@@ -25,6 +25,7 @@ def markdown(report: Report) -> str:
         f"# {escape(report.title or report.study)}",
         escape(headline),
         escape(wording.start_line(report)),
+        escape(wording.missed_line(report)),
     ]
     parts += [escape(note) for note in report.notes]
     parts += [
@@ -69,7 +70,8 @@ def summary(report: Report) -> Group:
     title, data = Text(report.title or report.study, "bold"), Text(wording.data_line(report), "dim")
     factor = report.compression
     last = Text(f"compression {wording.times(factor.weights)} of weights, {wording.times(factor.all)} with biases")
-    return Group(title, data, _comparison_table(report), _layer_table(report), last)
+    missed = [Text(line, "bold") for line in (wording.missed_line(report),) if line]
+    return Group(title, data, _comparison_table(report), _layer_table(report), last, *missed)
 
 
 def show(report: Report, page: str | Path | None = None) -> None:

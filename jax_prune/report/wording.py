@@ -124,6 +124,15 @@ def start_line(report: Report) -> str:
     )
 
 
+def missed_line(report: Report) -> str:
+    """One sentence on the rounds in which no candidate met the tolerance, or nothing."""
+    rounds = [(entry.round, entry.missed) for entry in report.rounds if entry.missed is not None]
+    if not rounds:
+        return ""
+    listed = ", ".join(f"{number} (by {missed:.3g})" for number, missed in rounds)
+    return f"No candidate met the tolerance in round {listed}: the one that came closest was kept."
+
+
 def data_line(report: Report) -> str:
     """The data set, with the one it stands in for where that is so."""
     return f"{report.dataset} (stand-in for {report.stand_in})" if report.stand_in else report.dataset

@@ -13,6 +13,7 @@ Cost and measured results: see README.md and docs/results/, where every figure h
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ class Config:
     rules: str = option(
         "",
         "rules on parameter paths, e.g. 'ip3/kernel:upper=0.8;ip1/.*:frozen;conv.*:group=convs;ip2/kernel:nm=2:4'; "
-        "also lower=R, tied=NAME, round_to=K, block=RxC",
+        "also lower=R, tied=NAME, round_to=K, block=RxC, inputs=AXES",
     )
 
     compression: float = option(40.0, "target: prunable entries / kept ones; with biases in both")
@@ -111,6 +112,28 @@ class Config:
 
         return 0 if self.trained else self.members * chunks_of(self.dense_steps) * CHUNK
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """The settings that nothing reads under the others, and why."""
+        asked = [name for name in ("tolerance", "max_macs", "max_bytes") if getattr(self, name) is not None]
+        untaught = ("committee", "temperature", "neighbour_weight")
+        found = {
+            "compression": f"{asked[0]} is what is asked" if asked else "",
+            **dict.fromkeys(untaught, "" if self.distillation else "distillation is 0"),
+            **dict.fromkeys(("recovery_until", "recovery_rate"), "recovery is none" if self.recovery == "none" else ""),
+        }
+        if not max(self.shift, self.taught_shift):
+            found |= dict.fromkeys(("taught_share", "neighbour_weight"), "no image is shifted")
+        if self.trained:
+            found |= dict.fromkeys(("committee", "dense_steps", "dense_rate"), "the net comes trained")
+        return {name: why for name, why in found.items() if why}
+
+    def refuse_idle(self, given: Mapping[str, Any]) -> None:
+        """Raises BadInput for a setting that was given for nothing; one that turns something off may be."""
+        for name, why in self.idle.items():
+            if given.get(name):
+                raise BadInput(f"{name}={given[name]} would do nothing, since {why}: drop one of the two")
+
     @classmethod
     def preset(cls, net: str = "lenet300", preset: str = "default") -> Config:
         """The settings for a net and a preset: default, record or compare. Raises BadInput if unknown."""
@@ -125,9 +148,16 @@ class Config:
         """The same run in seconds: every stage, tiny sizes, meaningless accuracy."""
         return dataclasses.replace(
             self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2, calibration=200,
-            dense_steps=200, committee=min(self.committee, 2), round_steps=100, final_steps=100, compare="", at_once=1,
+            dense_steps=200, committee=min(self.committee, 2), round_steps=100, final_steps=100, at_once=1,
             trade_off=min(self.trade_off, 2),
         )  # fmt: skip
+
+
+def check(config: Config) -> None:
+    """Raises BadInput for settings that no net or data could mend; reads neither."""
+    from jax_prune.studies import layerwise_run
+
+    layerwise_run.check(config)
 
 
 def run(config: Config, workdir: str) -> Report:

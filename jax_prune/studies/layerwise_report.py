@@ -154,6 +154,7 @@ def _round(entry: Round, limited: bool) -> reporting.Round:
         search_loss=losses.pop("de"),
         baselines=losses,
         collapsed=tuple(entry.search.facts.get("collapsed", ())),
+        missed=entry.search.facts.get("missed", {}).get("de"),
         returned=tuple(facts["returned"]),
         layers_kept=tuple(int(count) for count in entry.kept),
     )
@@ -257,7 +258,9 @@ def _command(config: Config) -> str:
 
 def _changes(config: Config, preset: Config) -> list[str]:
     now, before = dataclasses.asdict(config), dataclasses.asdict(preset)
-    return [f"--config.{name}={value}" for name, value in now.items() if value != before[name]]
+    return [
+        f"--config.{name}={value}" for name, value in now.items() if value != before[name] and name not in config.idle
+    ]
 
 
 def _notes(config: Config, rounds: tuple[reporting.Round, ...]) -> tuple[str, ...]:

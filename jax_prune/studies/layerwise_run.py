@@ -17,10 +17,10 @@ from jax_prune.compress import compress
 from jax_prune.errors import BadInput
 from jax_prune.fitting import check_fit
 from jax_prune.learning import Recipe
-from jax_prune.plan import Plan, checked, tuning_steps
+from jax_prune.plan import Plan, check_settings, checked, tuning_steps
 from jax_prune.pruning.groups import Rule
 from jax_prune.report import Report
-from jax_prune.stages import Stage, Stages, locked, stage_key
+from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
 from jax_prune.studies import layerwise_front, layerwise_report
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Array, Batch, Net
@@ -31,16 +31,12 @@ OPTIMIZERS = {"adam": optax.scale_by_adam, "sgd": partial(optax.trace, decay=0.9
 
 def run(config: Config, workdir: str) -> Report:
     """The whole study; see ``layerwise.run``."""
+    settings = dataclasses.asdict(config)
+    refuse_other(workdir, settings)
+    plan, splits, net = examined(config)
+    key = jax.random.key(config.seed)
     with locked(workdir):
-        plan = plan_of(config)
-        splits = datasets.load(config.dataset, data_dir=config.data_dir)
-        key = jax.random.key(config.seed)
-        net = nets.build(config.net, config.seed)
-        check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
-        for name in (plan.allocation, *rivals_of(config)):
-            checked(dataclasses.replace(plan, allocation=name), net, splits.train.x[:1])
-        learning.check_answers(net, splits.train, plan.recipe.augment, plan.neighbour_weight)
-        stages = Stages(workdir, dataclasses.asdict(config))  # claims the folder: nothing refused so far did
+        stages = Stages(workdir, settings)  # claims the folder: nothing refused so far left anything in it
         members = [trained(key, config, number, splits, stages) for number in range(config.members)]
         dense, teacher = members[0], nets.committee(members)
         reference = trained(key, config, 0, splits, stages, "reference", config.all_dense_steps + tuning_steps(plan))
@@ -58,6 +54,25 @@ def run(config: Config, workdir: str) -> Report:
         candidates |= {f"allocation:{name}": rival.net for name, rival in rivals.items()}
         errors = stages("errors", partial(measure, candidates, splits, config.test)).facts
         return layerwise_report.write(config, Path(workdir), dense, compressed, rivals, errors, stages, splits, front)
+
+
+def examined(config: Config) -> tuple[Plan, datasets.Splits, Net]:
+    """The plan, the data and the untrained net. Raises BadInput for whatever of the config cannot be done."""
+    plan = check(config)
+    splits = datasets.load(config.dataset, data_dir=config.data_dir)
+    net = nets.build(config.net, config.seed)
+    check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
+    checked(plan, net, splits.train.x[:1])
+    learning.check_answers(net, splits.train, plan.recipe.augment, plan.neighbour_weight)
+    return plan, splits, net
+
+
+def check(config: Config) -> Plan:
+    """The plan. Raises BadInput for settings of it, or of the rivals', that no net or data could mend."""
+    plan = plan_of(config)
+    for name in (plan.allocation, *rivals_of(config)):
+        check_settings(dataclasses.replace(plan, allocation=name))
+    return plan
 
 
 def rivals_of(config: Config) -> list[str]:
@@ -194,7 +209,7 @@ def _rule(text: str) -> Rule:
     pattern, settings = read.groups() if read else ("", "")
     convert: dict[str, Any] = {
         "frozen": lambda _: True, "lower": float, "upper": float, "group": str, "tied": str, "round_to": int,
-        "nm": str, "block": _sides,
+        "nm": str, "block": _sides, "inputs": int,
     }  # fmt: skip
     pairs = [setting.strip().partition("=") for setting in settings.split(",")]
     try:
@@ -204,7 +219,7 @@ def _rule(text: str) -> Rule:
     if not pattern or not fields:
         raise BadInput(
             f"rule '{text}' does not read: write PATTERN:SETTINGS, of frozen, lower=0.1, upper=0.9, group=NAME, "
-            "tied=NAME, round_to=8, nm=2:4, block=4x1, with commas between"
+            "tied=NAME, round_to=8, nm=2:4, block=4x1, inputs=1, with commas between"
         )
     return Rule(pattern, **fields)
 

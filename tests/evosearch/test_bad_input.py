@@ -62,6 +62,9 @@ def test_some_nan_candidates_are_no_error():
         ([0, 0], [1, 1, 1], r"shapes \[2\] and \[3\]"),
         (0.0, 1.0, r"shapes \[\] and \[\]"),
         ([], [], r"shapes \[0\]"),
+        ("low", "high", "a side of the bounds is .*low.* give an array of real numbers"),
+        (np.zeros(3) + 0j, [1, 1, 1], "give an array of real numbers"),
+        (None, None, "give an array of real numbers"),
     ],
 )
 def test_bounds(lower, upper, message):
@@ -82,6 +85,14 @@ def test_bounds(lower, upper, message):
         ({"scale": (1.0, 0.5)}, "scale is"),
         ({"scale": (0.5, float("inf"))}, "scale is"),
         ({"at_once": 0}, "at_once is 0"),
+        ({"at_once": 2.5}, "at_once is 2.5: give a whole number"),
+        ({"population": "ten"}, "population is 'ten': give a whole number"),
+        ({"population": True}, "population is True: give a whole number"),
+        ({"scale": 3}, "scale is 3: give a tuple of 2, each a number"),
+        ({"scale": [0.5, 1.0]}, r"scale is \[0.5, 1.0\]: give a tuple"),
+        ({"crossover": None}, "crossover is None: give a number"),
+        ({"algorithm": None}, "algorithm is None: give text"),
+        ({"repair": ["clip"]}, "repair is .*: give text"),
     ],
 )
 def test_settings(settings, message):
@@ -93,3 +104,78 @@ def test_settings(settings, message):
 def test_start(start):
     with pytest.raises(BadInput, match="start"):
         search(start=start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"key": 0}, "key is 0: give one key"),
+        ({"key": None}, "key is None: give one key"),
+        ({"key": np.zeros(2)}, "give one key"),
+        ({"key": jax.random.split(jax.random.key(0))}, "give one key"),
+        ({"config": {}}, "config is {}: give an evosearch.Config"),
+        ({"bounds": 3}, r"bounds are 3: give Bounds\(lower, upper\)"),
+        ({"bounds": ([0, [1]], [1, 1])}, "give an array of real numbers"),
+        ({"start": "x"}, "start is 'x': give an array of real numbers"),
+        ({"progress": 3}, "progress is 3: give a function"),
+        ({"mesh": 3}, "mesh is 3: give a jax.sharding.Mesh"),
+        ({"checkpoint": 3}, "checkpoint is 3: give the path"),
+        ({"checkpoint": "c", "checkpoint_seconds": "x"}, "checkpoint_seconds is 'x'"),
+        ({"checkpoint": "c", "checkpoint_seconds": -1}, "checkpoint_seconds is -1"),
+    ],
+)
+def test_arguments_that_are_of_no_use(arguments, message):
+    given = {"key": jax.random.key(0), "config": FEW, "bounds": BOX, "fitness": jnp.sum} | arguments
+    with pytest.raises(BadInput, match=message) as caught:
+        evosearch.search(**given)
+    assert "\n" not in str(caught.value)
+    if set(arguments) <= {"key", "config", "bounds", "start", "progress"}:
+        del given["fitness"]
+        with pytest.raises(BadInput, match=message):
+            config = Config("rand1bin", population=4, generations=1) if given["config"] is FEW else given["config"]
+            evosearch.front(**given | {"config": config}, objectives=lambda genome: genome[:2])
+
+
+@pytest.mark.parametrize("capacity", ["many", 4.5])
+def test_a_capacity_is_a_whole_number(capacity):
+    config = Config("rand1bin", population=4, generations=1)
+    with pytest.raises(BadInput, match="capacity is .*: give a whole number"):
+        evosearch.front(jax.random.key(0), config, BOX, lambda genome: genome[:2], capacity=capacity)
+
+
+@pytest.mark.compat
+def test_lists_and_old_keys_do_as_well_as_arrays():
+    found = search(bounds=Bounds([0, 0, 0], [1, 1, 1]))
+    np.testing.assert_array_equal(found.best, search().best)
+    assert np.isfinite(evosearch.search(jax.random.PRNGKey(0), FEW, BOX, jnp.sum).score.value)
+
+
+def callback(value):
+    """A fitness that asks the host, for ``value(number of calls so far, genome)``."""
+    calls = []
+
+    def asked(genome):
+        calls.append(1)
+        return value(len(calls), genome)
+
+    return lambda genome: jax.pure_callback(asked, jax.ShapeDtypeStruct((), jnp.float32), genome)
+
+
+def torn_after(calls, genome):
+    if calls > 5 * FEW.population // 2:
+        raise RuntimeError("no such sensor")
+    return np.float32(genome.sum())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torn_after, "failed in generations 2 to 3: .*no such sensor"),
+        (lambda calls, genome: np.ones(3, np.float32), r"failed in generations 0 to 1: .*\(3,\)"),
+    ],
+)
+def test_a_host_callback_that_fails_says_when_in_one_line(value, message):
+    config = Config(population=4, generations=3, chunk=2, race="none")
+    with pytest.raises(BadInput, match=message) as caught:
+        search(callback(value), config=config)
+    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)

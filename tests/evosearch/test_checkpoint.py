@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,7 +137,7 @@ def test_another_search_is_refused(tmp_path, fitness_of, make, loss):
         (2, config, RATIOS, fitness),
         (2, config, box, other),
     ):
-        with pytest.raises(BadInput, match="holds a checkpoint of another search: give each a folder of its own"):
+        with pytest.raises(BadInput, match="holds a checkpoint of another search: give each its own folder"):
             evosearch.search(jax.random.key(key), settings, limits, question, **where)
 
 
@@ -256,3 +257,30 @@ def test_killed_many_times(tmp_path, seed):
         kill_after(start(folder, tmp_path / "none.npz"), draw.randrange(4), draw.uniform(0, 0.1))
         killed_while_saving(folder, tmp_path / "none.npz", draw.randrange(1, 9))
     same(finish(folder, tmp_path / "resumed.npz"), whole)
+
+
+def test_a_flipped_bit_in_any_file_is_passed_over_in_one_line(tmp_path, capfd):
+    def search(folder, progress=None):
+        return evosearch.search(
+            jax.random.key(2), Config("jde", 4, 5, chunk=1), RATIOS, total, progress=progress, checkpoint=folder,
+            checkpoint_seconds=0,
+        )  # fmt: skip
+
+    with pytest.raises(Stopped):
+        search(tmp_path / "whole", stopped_after(3))
+    whole = search(tmp_path / "other")
+    newest = tmp_path / "whole" / "evosearch" / "3"
+    files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
+    draw = random.Random(4)
+    for path in files:
+        shutil.rmtree(tmp_path / "torn", ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", tmp_path / "torn")
+        harmed = tmp_path / "torn" / path.relative_to(tmp_path / "whole")
+        data = bytearray(harmed.read_bytes())
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        harmed.write_bytes(data)
+        capfd.readouterr()
+        same(search(tmp_path / "torn").best, whole.best)
+        said = capfd.readouterr().err.strip().splitlines()
+        assert len(said) == 1 and "generation 3" in said[0] and f"{tmp_path / 'torn'}" in said[0]
+    assert len(files) > 5

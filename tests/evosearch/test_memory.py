@@ -54,10 +54,13 @@ def test_one_line_says_all_of_it():
     plan = memory.Memory(2**31, 6_300_000, 6_200_000, 2_100, 312_000_000, 65)
     assert memory.line(plan._replace(at_once=4)) == (
         "memory of a search: data 6.3 MB, sorted copy 6.2 MB, network and ranks 2.1 kB, first layer at 65 counts "
-        "312.0 MB, 4 candidates at once not measured; 324.5 MB of 2.1 GB"
+        "312.0 MB, 4 candidates at once beside these, not measured; at least 324.5 MB of 2.1 GB"
     )
     assert memory.line(plan._replace(counts=0, first_layer=0, body=500)).endswith(
         "2.1 kB, 1 candidate at once 500 B; 12.5 MB of 2.1 GB"
+    )
+    assert memory.line(plan._replace(counts=0, first_layer=0)).endswith(
+        "2.1 kB, 1 candidate at once beside these, not measured; at least 12.5 MB of 2.1 GB"
     )
 
 

@@ -147,6 +147,8 @@ def test_steps_and_ties_hold_under_a_budget_and_a_tolerance(problem, loss, metri
     groups = (one._replace(step=8, tied="both"), two, three._replace(step=4, tied="both"))
     masked = evosearch.masked_loss(problem.net, groups, problem.ranks, problem.batch, loss, metric)
     budgeted = evosearch.budget_loss(masked, 100, RATIOS)
+    with pytest.raises(BadInput, match="a dense grid over groups with steps or ties"):
+        evosearch.grid.search(budgeted)
     tolerant = evosearch.tolerance(masked, 1.0, 0.25, RATIOS)
     for fitness in (budgeted, tolerant):
         assert fitness.box.lower.shape == (2,)
@@ -162,6 +164,10 @@ def test_scores_are_no_ranks_and_a_loss_has_one_number_an_example(problem, loss)
         evosearch.masked_loss(problem.net, problem.groups, [rank * 0.5 for rank in problem.ranks], problem.batch, loss)
     fitness = evosearch.budget_loss(evosearch.masked_loss(*problem, lambda o, b: o - b.y), 100, RATIOS)
     with pytest.raises(BadInput, match=r"loss returned \[70, 4\]"):
+        evosearch.search(jax.random.key(0), Config(population=4, generations=1), fitness.box, fitness)
+    averaging = evosearch.masked_loss(*problem, loss, lambda outputs, batch: jnp.mean(outputs))
+    fitness = evosearch.tolerance(averaging, 1.0, 0.1, RATIOS)
+    with pytest.raises(BadInput, match=r"metric returned \[\] for 70 examples"):
         evosearch.search(jax.random.key(0), Config(population=4, generations=1), fitness.box, fitness)
     fitness = evosearch.budget_loss(evosearch.masked_loss(*problem, loss), 100, RATIOS)
     with pytest.raises(BadInput, match="the fitness's own box"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jax_prune import evosearch
 from jax_prune.errors import BadInput
-from jax_prune.pruning import costs, masks
+from jax_prune.pruning import costs, masks, wide
 from jax_prune.types import Group, Slot
 
 SIZES = (84, 104, 36)
@@ -47,7 +47,7 @@ def test_values_are_those_of_the_masks(problem, masked, objectives, oracle, rati
         oracle(problem, kept)[0],
         costs.parameters(problem.net.params, found).all_kept / sum(SIZES),
         costs.kept_macs(problem.net, found, example) / sum(costs.macs(problem.net, example).values()),
-        sum(int(costs.packed_bound(leaf.size, int(leaf.sum()))) for leaf in leaves) / (4 * sum(SIZES)),
+        sum(int(wide.to_numpy(costs.packed_bound(leaf.size, int(leaf.sum())))) for leaf in leaves) / (4 * sum(SIZES)),
     ]
     np.testing.assert_allclose(judged(objectives, genome), expected, rtol=1e-4, atol=1e-5)
 
@@ -74,7 +74,7 @@ def test_groups_that_share_a_ratio_and_leaves_left_alone(problem, loss):
     assert float(evosearch.kept_macs(masked)(kept)) == costs.kept_macs(problem.net, found, example)
     assert float(evosearch.kept_parameters(masked)(kept)) == 60 + 36
     unpruned = 4 * 36
-    stored = [int(costs.packed_bound(leaf.size, int(leaf.sum())))
+    stored = [int(wide.to_numpy(costs.packed_bound(leaf.size, int(leaf.sum()))))
               for name in ("one", "two") for leaf in found[name].values()]  # fmt: skip
     assert float(evosearch.packed_bytes(masked)(kept)) == unpruned + sum(stored)
 

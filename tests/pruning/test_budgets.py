@@ -150,7 +150,9 @@ def test_kernels_alone_are_counted_exactly(net):
     whole = [group.size for group in groups]
     assert budgets.spent(budgets.macs(net, groups, EXAMPLE), whole) == sum(costs.macs(net, EXAMPLE).values())
     biases = sum(4 * leaf.size for path, leaf in storage.flatten_paths(net.params).items() if path.endswith("bias"))
-    alone = sum(int(costs.packed_bound(group.size, count)) for group, count in zip(groups, kept, strict=True))
+    alone = sum(
+        int(wide.to_numpy(costs.packed_bound(group.size, count))) for group, count in zip(groups, kept, strict=True)
+    )
     assert budgets.spent(budgets.packed_bytes(net.params, groups), kept) == alone + biases
 
 

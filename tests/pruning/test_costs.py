@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jax_prune import nets
 from jax_prune.errors import BadInput
-from jax_prune.pruning import costs, groups, masks, scores
+from jax_prune.pruning import costs, groups, masks, scores, wide
 from jax_prune.types import Net
 
 IMAGE = jnp.zeros((1, 28, 28, 1))
@@ -96,7 +96,21 @@ def test_parameters_with_and_without_biases():
 def test_exact_size_is_within_the_bound_and_is_the_least(size, density, seed):
     mask = np.random.default_rng(seed).random(size) < density
     kept, found = int(mask.sum()), costs.packed_size(mask)
-    assert found.bytes <= int(costs.packed_bound(size, kept))
+    assert found.bytes <= int(wide.to_numpy(costs.packed_bound(size, kept)))
     assert found.bytes <= min(4 * size, -(-size // 8) + 4 * kept)
     digits = sum(gap // 255 + 1 for gap in np.diff(np.flatnonzero(mask), prepend=-1) - 1)
     assert found.bytes <= digits + 4 * kept
+
+
+@pytest.mark.compat
+@settings(deadline=None, max_examples=80)
+@given(
+    size=st.integers(1, 2**31 - 1), share=st.sampled_from([0, 0.001, 0.01, 0.2, 0.96, 0.97, 1]), less=st.integers(0, 9)
+)
+def test_the_bound_is_exact_at_any_size(size, share, less):
+    kept = max(int(size * share) - less, 0)
+    positions = min(kept + size // 255, (kept + size // 15 + 1) // 2, -(-size // 8))
+    expected = min(4 * size, 4 * kept + positions)
+    found = costs.packed_bound(size, jnp.int32(kept))
+    assert int(wide.to_numpy(found)) == expected
+    assert float(wide.to_float(found)) == pytest.approx(expected, rel=2e-7)

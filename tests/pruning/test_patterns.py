@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,7 +135,14 @@ def test_what_returns_while_tuning_fits_the_pattern(rule, how):
         ((Rule("ip1/kernel", nm="half"),), "write 2:4"),
         ((Rule("ip1/kernel", round_to=0),), "give 1 or more"),
         ((Rule("ip./kernel", group="both"), Rule("ip1/kernel", nm="2:4")), "group both has nm 2:4 and None"),
-        ((Rule("ip1/kernel", nm="n:4", lower=0.9),), "may keep 40000 of 400000 entries, less than one step of 100000"),
+        (
+            (Rule("ip1/kernel", nm="n:4", lower=0.9),),
+            "may keep 1 to 40000 of 400000 entries, and no multiple of 100000",
+        ),
+        ((Rule("ip1/kernel", nm="n:4", lower=0.3, upper=0.4),), "may keep 240000 to 280000 .* no multiple of 100000"),
+        ((Rule(".*", lower=0.8), Rule("ip1/kernel", nm="2:4")), "ip1/kernel has nm=2:4, a ratio of 0.5, and lower=0.8"),
+        ((Rule("ip1/kernel", nm="1:4", upper=0.5),), "ip1/kernel has nm=1:4, a ratio of 0.75, and upper=0.5"),
+        ((Rule("ip1/kernel", inputs=1),), "ip1 has inputs but no nm or block"),
         ((Rule("ip./kernel", tied="x"), Rule("ip1/kernel", lower=0.9), Rule("ip2/kernel", upper=0.5)), "crossed"),
     ],
 )
@@ -154,3 +162,46 @@ def test_tied_groups_have_the_tightest_bounds_among_them():
     rules = (Rule("ip./kernel", tied="dense"), Rule("ip1/kernel", upper=0.75), Rule("ip2/kernel", lower=0.5))
     lower, upper = grouping.bounds(grouped(*rules), rules)
     assert lower[2:].tolist() == [0.5, 0.5] and upper[2:] == pytest.approx([0.75, 0.75], abs=1e-3)
+
+
+def attention(heads, bias):
+    """The parameters of a Flax attention layer on 12 features: kernels [12, H, 4] and [H, 4, 10]."""
+    layer = nnx.MultiHeadAttention(heads, 12, 4 * heads, out_features=10, use_bias=bias, decode=False, rngs=nnx.Rngs(0))
+    return {"attention": nets.from_nnx(layer).params}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("heads", [1, 2, 3])
+def test_n_of_m_inputs_of_attention_are_those_of_its_own_products(heads, bias):
+    params = attention(heads, bias)
+    rules = (Rule("attention/.*/kernel", nm="n:4"),)
+    groups = grouping.weight_groups(params, rules)
+    found = masked(groups, [2 * group.step for group in groups], params)["attention"]
+    for name in ("query", "key", "value", "out"):
+        kernel, flags = (np.asarray(tree[name]["kernel"]) for tree in (params["attention"], found))
+        # an output's inputs: D of every (h, dh), and all (h, dh) of every output
+        columns = flags.reshape(heads * 4, 10) if name == "out" else flags.reshape(12, heads * 4)
+        assert kernel.shape == ((heads, 4, 10) if name == "out" else (12, heads, 4))
+        for column in columns.T:
+            assert (column.reshape(-1, 4).sum(axis=1) == 2).all()
+
+
+def test_where_nothing_tells_a_kernels_inputs_the_rule_must():
+    def kernel(**rest):
+        return {"layer": {"kernel": jnp.arange(1.0, 97).reshape(4, 6, 4), **rest}}
+
+    def matrix_of(params, **said):
+        rules = (Rule("layer/kernel", block=(2, 2), **said),)
+        return next(group.pattern.shapes for group in grouping.weight_groups(params, rules) if group.pattern)
+
+    assert matrix_of(kernel(bias=jnp.zeros(4))) == ((24, 4),)
+    assert matrix_of(kernel(bias=jnp.zeros((6, 4)))) == ((4, 24),)
+    assert matrix_of(kernel(), inputs=1) == ((4, 24),)
+    assert matrix_of(kernel(), inputs=2) == ((24, 4),)
+    assert matrix_of({"layer": {"kernel": jnp.ones((3, 3, 2, 4))}}) == ((18, 4),)
+    with pytest.raises(BadInput, match="attention/key/bias has a pattern"):
+        grouping.weight_groups(attention(2, True), (Rule("attention/.*", block=(2, 2)),))
+    with pytest.raises(BadInput, match=r"layer/kernel, \[4, 6, 4\], has no bias .* inputs=1 .* inputs=2"):
+        matrix_of(kernel())
+    with pytest.raises(BadInput, match="inputs=3 of layer/kernel.* give 1 to 2"):
+        matrix_of(kernel(), inputs=3)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jax_prune.report import Baselines, Layer, Outcome, Point, drawing, figures, page, search_figures, write
+from jax_prune.report import Baselines, Layer, Outcome, Point, drawing, figures, page, search_figures, text, write
 
 EVIL = "<script>alert(1)</script>\"'&$x$"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -182,3 +182,39 @@ def test_write_leaves_three_files_and_gives_the_page(bare, tmp_path):
     path = write(bare, tmp_path)
     assert path == tmp_path / "report.html" and path.read_text().startswith("<!doctype html>")
     assert {entry.name for entry in tmp_path.iterdir()} == {"report.json", "report.md", "report.html"}
+
+
+def test_no_axis_is_without_a_name_where_it_has_numbers(example):
+    pytest.importorskip("matplotlib")
+    panels = search_figures.convergence(example)
+    assert panels.count("<svg ") == panels.count(">evaluations<") == panels.count(f">best {example.search.objective}<")
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_legends_read_line_by_line_in_the_order_given(count):
+    pytest.importorskip("matplotlib")
+    names = [f"run {number}" for number in range(count)]
+    with drawing.canvas("legend", "legend") as (axes, render):
+        drawing.legend(axes, [axes.plot([0, number])[0] for number in range(count)], names)
+        render()
+        places = {text.get_text().lstrip("\u200b"): text.get_window_extent() for text in axes.get_legend().texts}
+    assert sorted(names, key=lambda name: (-round(places[name].y0), places[name].x0)) == names
+
+
+def test_a_tolerance_that_nothing_met_is_said_everywhere(example):
+    rounds = (dataclasses.replace(example.rounds[0], missed=0.0125), *example.rounds[1:])
+    report, line = dataclasses.replace(example, rounds=rounds), "No candidate met the tolerance in round"
+    number = rounds[0].round
+    for shown in (page.html(report), text.markdown(report), terminal(report)):
+        assert f"{line} {number} (by 0.0125): the one that came closest was kept." in " ".join(shown.split())
+    for shown in (page.html(example), text.markdown(example), terminal(example)):
+        assert "met the tolerance" not in shown
+
+
+def terminal(report):
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as caught:
+        console.print(text.summary(report))
+    return caught.get()

@@ -87,3 +87,12 @@ def test_a_single_point_and_an_error_of_nothing_still_draw(example, measure):
     odd = dataclasses.replace(example, measure=measure, trade_off=TradeOff((point,), point, 200, 8, 4, 1))
     assert len(titles(trade_figures.trade_off(odd))) == 1
     assert measure in trade_figures.trade_off(odd)
+
+
+def test_runs_side_by_side_list_their_fronts_in_the_terminal_too(example, bare):
+    shown = compare.markdown({"one": example, "none": bare})
+    rows = [line.split(" | ") for line in shown.partition("## ")[2].splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows[2:]] == ["| one"] * len(trades.rows(example))
+    for row, expected in zip(rows[2:], trades.rows(example), strict=True):
+        assert row[1:] == [*expected[:-1], f"{expected[-1]} |"]
+    assert "##" not in compare.markdown({"none": bare})

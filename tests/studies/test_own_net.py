@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jax_prune import datasets
+from jax_prune import cli, datasets
 from jax_prune.deploy import packed
 from jax_prune.errors import BadInput
 from jax_prune.pruning import costs
@@ -18,6 +18,7 @@ from jax_prune.types import Batch
 
 FACTORY = """
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax_prune import datasets, learning, nets
 
@@ -36,6 +37,15 @@ class Narrow(Small):
 
 def narrow():
     return Narrow(nnx.Rngs(0))
+
+class Undefined(Small):
+    # NaN wherever anything is pruned
+    def __call__(self, x):
+        whole = (self.first.kernel[...] != 0).all() & (self.last.kernel[...] != 0).all()
+        return jnp.where(whole, super().__call__(x), jnp.nan)
+
+def undefined():
+    return Undefined(nnx.Rngs(0))
 
 TRAINED = []
 
@@ -201,3 +211,21 @@ def test_tied_layers_lose_the_same_share(place):
     assert report.budget.measured <= report.budget.reached <= 9000
     head = (place / "tied" / "search_history.csv").read_text().splitlines()[0]
     assert head.endswith(",both,kept/first,kept/last")
+
+
+def test_a_tolerance_that_no_candidate_meets_is_said(place, capsys):
+    config = dataclasses.replace(OWN, tolerance=0.0, rules=".*kernel:lower=0.99", rounds=1)
+    report = layerwise.run(config, str(place / "missed"))
+    said = capsys.readouterr().err
+    assert "round 1: no candidate stays within the tolerance of 0" in said
+    written = json.loads((place / "missed" / "report.json").read_text())
+    assert 0 < written["rounds"][0]["missed"] == report.rounds[0].missed
+    assert "No candidate met the tolerance in round 1" in (place / "missed" / "report.md").read_text()
+
+
+def test_a_net_that_is_nan_where_pruned_ends_with_status_2_and_the_generation(place, capsys):
+    flags = [f"--config.{name}={value}" for name, value in {"at_once": 1, "trained": True, "rounds": 1}.items()]
+    net = "--config.net=small_own_net:undefined"
+    assert cli.main(["layerwise", f"--workdir={place / 'undefined'}", net, "--smoke", *flags]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("jax-prune: error: fitness is NaN or infinite for all candidates of generation 0")
