@@ -43,7 +43,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     known = {} if question.budget is None else baselines.unsearched(question, question.budget, STATIC)
     genomes = [evosearch.genome_of(counts, question.groups) for counts in known.values()] or [np.asarray(box.lower)]
     start = np.stack(genomes)[: config.population]
-    found, arrays, work, again = {}, {}, {}, {}
+    found, arrays, work, again, audits = {}, {}, {}, {}, {}
     for search in searches:
         algorithm = config.algorithm if search == "de" else search
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
@@ -59,8 +59,10 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
             best, again[search] = chosen.best, _facts(chosen)
         found[search] = np.asarray(fitness.kept(jnp.asarray(best)))
         arrays[search] = evosearch.history.seen(result.info, fitness)
-        if width == 1:  # a body of several is computed until the last of them is decided
-            work[search] = float(result.info.work.sum() / result.info.evaluated.sum())
+        if width == 1 or len(config.fidelity) > 1:  # a body of several is computed until the last of them is decided
+            work[search] = evosearch.history.share_of_work(result.info, early=width == 1)
+        if plan.audit and search == "de":
+            audits[search] = evosearch.audit(key, settings, fitness, result.info)._asdict()
     budget = int(found["de"].sum()) if question.budget is None else question.budget
     wanted = STATIC if plan.baselines else (plan.allocation,)
     known = known or baselines.unsearched(question, budget, wanted)
@@ -73,6 +75,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
         "losses": judged.losses,
         "collapsed": judged.collapsed,
         "work": work,
+        "audits": audits,
         "precision": plan.precision,
         "rescored": again,
         "budget": budget,

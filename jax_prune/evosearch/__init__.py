@@ -10,8 +10,9 @@
 ``objectives(genome [G]) -> [M]``, ``evosearch.front`` finds what no other vector beats in everything.
 """
 
-from jax_prune.evosearch import grid, history, memory, probe, recalibration, sensitivity, sharding
+from jax_prune.evosearch import fidelity, grid, history, memory, probe, recalibration, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
+from jax_prune.evosearch.audit import Audit, audit
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
 from jax_prune.evosearch.evolution import Info, Result, State, compilations, init, search, step
@@ -34,6 +35,7 @@ from jax_prune.types import Bounds
 
 __all__ = [
     "ALGORITHMS",
+    "Audit",
     "Bounds",
     "BudgetLoss",
     "Config",
@@ -50,10 +52,12 @@ __all__ = [
     "State",
     "Tolerance",
     "TradeOff",
+    "audit",
     "better",
     "budget_loss",
     "compilations",
     "evaluate",
+    "fidelity",
     "front",
     "genome_box",
     "genome_of",
