@@ -28,18 +28,18 @@ from jax_prune import evosearch
 from jax_prune.evosearch import BudgetLoss, Config
 from jax_prune.report import versions
 
-EXAMPLES = flags.DEFINE_integer("examples", 4000, "training images on which candidates are compared")
-CHUNK = flags.DEFINE_integer("chunk", 100, "examples of a chunk, at most")
+CHUNKS = flags.DEFINE_integer("chunks", 20, "parts of the examples, after each of which a race may end")
 CONFIDENCE = flags.DEFINE_list("confidence", ["0.99", "0.9"], "of paired races")
 FIDELITY = flags.DEFINE_list("fidelity", ["0.25", "1"], "shares of the data")
 SMOKE = flags.DEFINE_boolean("smoke", False, "LeNet-300-100 alone, few examples, candidates and seeds")
-SETTINGS = ("seeds", "population", "generations", "examples", "chunk")
+
+EXAMPLES = {"lenet300": 4000, "lenet5": 1000, "vgg12": 500}
+SETTINGS = ("seeds", "population", "generations", "chunks", "confidence", "fidelity")
 
 
 def main(_: list[str]) -> None:
     if SMOKE.value:
-        for name, value in (("nets", ["lenet300"]), ("seeds", 2), ("population", 6), ("generations", 4),
-                            ("examples", 600), ("chunk", 50)):  # fmt: skip
+        for name, value in (("nets", ["lenet300"]), ("seeds", 2), ("population", 6), ("generations", 4)):
             setattr(flags.FLAGS, name, value)
     begin = time.perf_counter()
     result: dict[str, Any] = {
@@ -50,10 +50,11 @@ def main(_: list[str]) -> None:
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
     }
     for name in search_nets.NETS.value:
-        net, sample, accuracy = search_nets.net_and_sample(name, EXAMPLES.value)
-        result["nets"][name] = {"accuracy": accuracy, "budgets": []}
+        examples = 600 if SMOKE.value else EXAMPLES[name]
+        net, sample, accuracy = search_nets.net_and_sample(name, examples)
+        result["nets"][name] = {"accuracy": accuracy, "examples": examples, "budgets": []}
         for compression in search_nets.COMPRESSIONS[name]:
-            fitness = search_nets.fitness_of(net, sample, compression, CHUNK.value)
+            fitness = search_nets.fitness_of(net, sample, compression, -(-examples // CHUNKS.value))
             row = {"compression": compression, "ways": _ways(f"{name} {compression:g}x", fitness)}
             result["nets"][name]["budgets"].append(row)
         result["seconds"] = time.perf_counter() - begin

@@ -42,7 +42,7 @@ def brute_force(problem, oracle, seed, config, fitness, info):
 def test_counts_what_brute_force_counts(make, loss, oracle, shares):
     config = Config(population=12, generations=10, at_once=4, race="paired", confidence=0.5, fidelity=shares)
     differed = []
-    for seed in range(4):
+    for seed in range(2):
         problem = make(seed)
         fitness = make_fitness(problem, loss)
         info = evosearch.search(jax.random.key(seed), config, fitness.box, fitness).info
@@ -61,16 +61,3 @@ def test_what_has_lost_for_certain_never_differs(problem, loss, race):
     info = evosearch.search(jax.random.key(0), config, fitness.box, fitness).info
     found = evosearch.audit(jax.random.key(0), config, fitness, info)
     assert (found.dropped > 0) == (race == "exact") and found.differed == 0 and found.confidence == 1
-
-
-def test_a_surer_race_differs_less(make, loss):
-    def differed(confidence):
-        config = Config(population=12, generations=10, at_once=4, race="paired", confidence=confidence)
-        total = 0
-        for seed in range(4):
-            fitness = make_fitness(make(seed), loss)
-            info = evosearch.search(jax.random.key(seed), config, fitness.box, fitness).info
-            total += evosearch.audit(jax.random.key(seed), config, fitness, info).differed
-        return total
-
-    assert differed(0.99) < differed(0.5)
