@@ -123,12 +123,13 @@ def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bou
 def _probe(question: Question, plan: Plan) -> Stage:
     fitness, box = _fitness(question, plan)
     genomes = jnp.tile(jnp.asarray(box.upper), (plan.search.population, 1))
-    held, cache = evosearch.memory.planned(fitness.masked, plan.memory, question.masked), 0
+    copies = evosearch.examples.copies(plan.search)
+    held, cache = evosearch.memory.planned(fitness.masked, plan.memory, question.masked, copies), 0
     if jax.default_backend() == "cpu" and evosearch.memory.has_first_product(fitness.masked):
         body = None if plan.at_once else evosearch.probe.body_bytes(fitness, genomes, 1)
-        cache = evosearch.memory.room_for_products(held, fitness.masked, body)
+        cache = evosearch.memory.room_for_products(held, fitness.masked, body, copies)
         fitness, _ = _fitness(question, plan, cache)
-        held = evosearch.memory.planned(fitness.masked, plan.memory, question.masked)
+        held = evosearch.memory.planned(fitness.masked, plan.memory, question.masked, copies)
     timings = () if plan.at_once else evosearch.probe.measure(fitness, genomes, memory_limit=held.left)
     width = plan.at_once or evosearch.probe.fastest(timings)
     body = next((timing.bytes for timing in timings if timing.at_once == width), None)

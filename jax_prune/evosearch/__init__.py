@@ -10,7 +10,7 @@
 ``objectives(genome [G]) -> [M]``, ``evosearch.front`` finds what no other vector beats in everything.
 """
 
-from jax_prune.evosearch import fidelity, grid, history, memory, probe, recalibration, sensitivity, sharding
+from jax_prune.evosearch import examples, fidelity, grid, history, memory, probe, recalibration, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.audit import Audit, audit
 from jax_prune.evosearch.config import Config
@@ -57,6 +57,7 @@ __all__ = [
     "budget_loss",
     "compilations",
     "evaluate",
+    "examples",
     "fidelity",
     "front",
     "genome_box",

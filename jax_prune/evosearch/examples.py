@@ -52,13 +52,18 @@ def at(config: Config, fitness: Fitness, row: int, info: Info | None = None) -> 
     if row == start:
         return part
     assert info is not None
-    best = index_of_best(Score(*(jnp.asarray(part[start]) for part in info.score)))
+    best = index_of_best(Score(*(jnp.asarray(values[start]) for values in info.score)))
     arranged, sound = _arrange(part, jnp.asarray(info.vectors[start][best]))
     if config.race != "none" and not bool(sound):
         raise BadInput(
             "a loss is negative or a metric above 1, so no trial has lost for certain before its end: give race='none'"
         )
     return part if config.race == "paired" else arranged
+
+
+def copies(config: Config) -> int:
+    """How many copies of the data, beside the fitness's own, a search holds at most: sorted, and in random order."""
+    return 1 if config.race != "paired" and config.fidelity == fidelity.WHOLE else 2
 
 
 @jax.jit
