@@ -94,9 +94,11 @@ def _effort(report: Report) -> str:
     generations = f" over {search.generations} generations" if search.generations else ""
     known = [share for share in search.work if share is not None]
     who = "Early decisions" if len(search.fidelity) == 1 else "Early decisions and scores on part of the data"
-    saved = f" {who} saved {wording.share(len(known) - sum(known), len(known))} of the work." if known else ""
+    saved = len(known) - sum(known)
+    verb = "saved" if saved >= 0 else "added"  # to score a population anew costs more than few generations save
+    worked = f" {who} {verb} {wording.share(abs(saved), len(known))} of the work." if known else ""
     effort = f" {search.evaluations:,} evaluations a round, population {search.population}{generations}."
-    return f"{effort}{saved}{_differed(search)}{_again(search)}"
+    return f"{effort}{worked}{_differed(search)}{_again(search)}"
 
 
 def _differed(search: Search) -> str:
@@ -104,10 +106,11 @@ def _differed(search: Search) -> str:
     audit = search.audit
     if audit is None:
         return ""
-    winners = audit.accepted + audit.differed
-    stated = f"; at most {1 - audit.confidence:.2g} of all winners is stated" if search.race == "paired" else ""
-    lost = f"{wording.share(audit.differed, winners)} of all {winners:,} winners" if winners else "none"
-    return f" Of {audit.dropped:,} trials dropped early {audit.differed:,} would have won, {lost}{stated}."
+    winners = max(audit.accepted + audit.differed, 1)
+    lost = f"{wording.share(audit.differed, winners)} of all that would"
+    allowed = f", where confidence {audit.confidence:g} allows {100 * (1 - audit.confidence):.2g} %"
+    stated = allowed if search.race == "paired" else ""
+    return f" Of {audit.dropped:,} trials dropped early {audit.differed:,} would have won: {lost}{stated}."
 
 
 def _again(search: Search) -> str:

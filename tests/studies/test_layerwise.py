@@ -226,14 +226,15 @@ def test_choosing_settings_leaves_the_test_split_alone(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_races_and_shares_reach_the_report(tmp_path):
     config = dataclasses.replace(
-        Config.preset().smoke(), race="paired", confidence=0.5, fidelity=(0.5, 1.0), audit=True, calibration=1250
-    )
+        Config.preset().smoke(), race="paired", confidence=0.5, fidelity=(0.5, 1.0), audit=True, calibration=1250,
+        generations=6,
+    )  # fmt: skip
     report = layerwise.run(config, str(tmp_path))
     search = report.search
-    assert (search.race, search.fidelity, search.evaluations, search.generations) == ("paired", (0.5, 1.0), 24, 2)
+    assert (search.race, search.fidelity, search.evaluations, search.generations) == ("paired", (0.5, 1.0), 48, 6)
     assert all(0 < share < 1 for share in search.work)
     for history in search.history:  # nothing counts before the population is scored on all data
-        assert np.isinf(history[:6]).all() and np.isfinite(history[6:]).all()
+        assert np.isinf(history[:18]).all() and np.isfinite(history[18:]).all()
     assert search.audit.confidence == 0.5 and 0 <= search.audit.differed <= search.audit.dropped
     assert "would have won" in (tmp_path / "report.html").read_text()
     shares = [line.split(",")[10] for line in (tmp_path / "search_history.csv").read_text().splitlines()[1:]]
