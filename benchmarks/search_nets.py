@@ -88,7 +88,7 @@ def main(_: list[str]) -> None:
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
     }
     for name in NETS.value:
-        net, sample, accuracy = _net_and_sample(name)
+        net, sample, accuracy = net_and_sample(name, EXAMPLES[name])
         result["nets"][name] = {
             "accuracy": accuracy,
             "layers": len(groups.weight_groups(net.params)),
@@ -103,13 +103,9 @@ def main(_: list[str]) -> None:
 
 def _row(name: str, net: Net, sample: Batch, compression: float) -> dict[str, Any]:
     """One budget: what every algorithm and allocation loses, and how often the first beats the others."""
-    parts = groups.weight_groups(net.params)
-    ranks = masks.ranks(scores.magnitude(net.params, parts))
-    masked = evosearch.masked_loss(net, parts, ranks, sample, learning.cross_entropy, recalibration=sample.x[:100])
-    bounds = groups.bounds(parts)
-    budget = round(sum(masked.sizes) / compression)
-    fitness = evosearch.budget_loss(masked, budget, bounds)
-    found, work = {}, {}
+    fitness = fitness_of(net, sample, compression)
+    masked, bounds, budget = fitness.masked, fitness.bounds, int(fitness.budget)
+    parts, found, work = masked.groups, {}, {}
     swept = SWEEP, sensitivity.curves(masked, SWEEP).loss
     question = rounds.Question(masked, scores.magnitude(net.params, parts), bounds, budget, None, 1.0, swept)
     static = baselines.unsearched(question, budget, ("uniform", "erk", "lamp", "global", "greedy"))
@@ -139,12 +135,23 @@ def _start(seed: int, known: np.ndarray, best: np.ndarray, fitness: BudgetLoss) 
     return np.concatenate([known, np.asarray(near)])
 
 
+def fitness_of(net: Net, sample: Batch, compression: float, chunk: int = 250) -> BudgetLoss:
+    """The loss with one weight in ``compression`` kept, by magnitude within layers."""
+    parts = groups.weight_groups(net.params)
+    ranks = masks.ranks(scores.magnitude(net.params, parts))
+    masked = evosearch.masked_loss(
+        net, parts, ranks, sample, learning.cross_entropy, recalibration=sample.x[:100], chunk=chunk
+    )
+    return evosearch.budget_loss(masked, round(sum(masked.sizes) / compression), groups.bounds(parts))
+
+
 def _searched(fitness: BudgetLoss, algorithm: str, seed: int, start: np.ndarray | None) -> evosearch.Result:
     config = Config(algorithm=algorithm, population=POPULATION.value, generations=GENERATIONS.value)
     return evosearch.search(jax.random.key(seed), config, fitness.box, fitness, start=start)
 
 
-def _net_and_sample(name: str) -> tuple[Net, Batch, float]:
+def net_and_sample(name: str, examples: int) -> tuple[Net, Batch, float]:
+    """A trained net, so many training examples, and its accuracy on the validation split."""
     splits = datasets.load("cifar10", data_dir=DATA_DIR.value) if name == "vgg12" else datasets.load("mnist")
     net = nets.from_nnx(VGG12(rngs=nnx.Rngs(0))) if name == "vgg12" else nets.build(name)
     path = Path(KEEP.value or ".") / f"{name}.safetensors"
@@ -159,7 +166,7 @@ def _net_and_sample(name: str) -> tuple[Net, Batch, float]:
             flat = {path: np.asarray(leaf) for path, leaf in storage.flatten_paths(trees).items()}
             path.parent.mkdir(parents=True, exist_ok=True)
             storage.save_arrays(path, flat, {"kind": "net"})
-    chosen = np.random.default_rng(0).choice(len(splits.train.y), EXAMPLES[name], replace=False)
+    chosen = np.random.default_rng(0).choice(len(splits.train.y), examples, replace=False)
     sample = Batch(jnp.asarray(splits.train.x[chosen]), jnp.asarray(splits.train.y[chosen]))
     (accuracy,) = learning.evaluate(net, splits.validation, learning.correct)
     return net, sample, accuracy

@@ -10,7 +10,7 @@ import numpy as np
 
 from jax_prune import evosearch, learning, settings
 from jax_prune.errors import BadInput
-from jax_prune.evosearch.masked import PRECISIONS
+from jax_prune.evosearch.masked import CHUNK, PRECISIONS
 from jax_prune.learning import Recipe
 from jax_prune.pruning import budgets as spending
 from jax_prune.pruning import groups as grouping
@@ -41,6 +41,7 @@ class Plan:
     under random nothing returns. ``allocation``, who sets the layers' ratios: de, random,
     uniform, erk, lamp, global (magnitude) or score (the ranking's own scores, compared over all layers).
     ``baselines``: also score what every other allocation would lose, in every round, for the report.
+    ``audit``: evaluate whole, after a search, what it dropped early, for the report; see ``evosearch.audit``.
     ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
     ``at_once``: candidates evaluated together, since the number changes last bits; 0 lets a short timed probe
     choose, once a run. ``memory``: bytes that a search may hold in all, see ``evosearch.memory``. ``precision``:
@@ -69,6 +70,7 @@ class Plan:
     allocation: str = "de"
     baselines: bool = True
     search: evosearch.Config = evosearch.Config()
+    audit: bool = False
     calibration: int = 2000
     sensitivity: float = 1.0
     memory: int = 2 * 2**30
@@ -109,6 +111,7 @@ def check_settings(plan: Plan) -> None:
     ):
         if value not in known:
             raise BadInput(f"unknown {name} '{value}': known are {', '.join(known)}")
+    _check_search(plan)
     if plan.neighbour_weight and not isinstance(plan.recipe.augment, learning.Variants):
         raise BadInput("neighbour_weight needs an augmentation of few variants, as RandomShift, or to be 0")
     if plan.neighbour_weight and plan.distillation == 0:
@@ -120,6 +123,13 @@ def _check_types(plan: Plan) -> None:
     settings.check(plan.recipe, "recipe.")
     for rule in plan.rules:
         settings.check(rule, f"rule '{rule.pattern}': ")
+
+
+def _check_search(plan: Plan) -> None:
+    """Raises BadInput for what a search would refuse only once the net is trained."""
+    if plan.search.race == "paired" and plan.tolerance is not None:
+        raise BadInput("paired races compare mean losses, and a tolerance counts errors: give race=exact")
+    evosearch.fidelity.chunks(plan.search.fidelity, -(-plan.calibration // CHUNK))
 
 
 def _check_ranges(plan: Plan) -> None:

@@ -43,7 +43,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     fitness, box = _fitness(question, plan, settled["cache"])
     known = {} if question.budget is None else baselines.unsearched(question, question.budget, STATIC)
     start = _start(key, question, known, box, config.population)
-    found, arrays, work, again, missed = {}, {}, {}, {}, {}
+    found, arrays, work, again, missed, audits = {}, {}, {}, {}, {}, {}
     for search in searches:
         algorithm = config.algorithm if search == "de" else search
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
@@ -61,8 +61,10 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
             missed[search] = _missed(plan, name, float(score.violation))
         found[search] = np.asarray(fitness.kept(jnp.asarray(best)))
         arrays[search] = evosearch.history.seen(result.info, fitness)
-        if width == 1:  # a body of several is computed until the last of them is decided
-            work[search] = float(result.info.work.sum() / result.info.evaluated.sum())
+        if width == 1 or len(config.fidelity) > 1:  # a body of several is computed until the last of them is decided
+            work[search] = evosearch.history.share_of_work(result.info, early=width == 1)
+        if plan.audit and search == "de":
+            audits[search] = evosearch.audit(key, settings, fitness, result.info)._asdict()
     budget = int(found["de"].sum()) if question.budget is None else question.budget
     wanted = STATIC if plan.baselines else (plan.allocation,)
     known = known or baselines.unsearched(question, budget, wanted)
@@ -75,6 +77,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
         "losses": judged.losses,
         "collapsed": judged.collapsed,
         "work": work,
+        "audits": audits,
         "precision": plan.precision,
         "rescored": again,
         "missed": missed,
@@ -145,12 +148,13 @@ def _affordable(bounds: Bounds, sizes: Sequence[int], budget: int | None) -> Bou
 def _probe(question: Question, plan: Plan) -> Stage:
     fitness, box = _fitness(question, plan)
     genomes = jnp.tile(jnp.asarray(box.upper), (plan.search.population, 1))
-    held, cache = evosearch.memory.planned(fitness.masked, plan.memory, question.masked), 0
+    copies = evosearch.examples.copies(plan.search)
+    held, cache = evosearch.memory.planned(fitness.masked, plan.memory, question.masked, copies), 0
     if jax.default_backend() == "cpu" and evosearch.memory.has_first_product(fitness.masked):
         body = None if plan.at_once else evosearch.probe.body_bytes(fitness, genomes, 1)
-        cache = evosearch.memory.room_for_products(held, fitness.masked, body)
+        cache = evosearch.memory.room_for_products(held, fitness.masked, body, copies)
         fitness, _ = _fitness(question, plan, cache)
-        held = evosearch.memory.planned(fitness.masked, plan.memory, question.masked)
+        held = evosearch.memory.planned(fitness.masked, plan.memory, question.masked, copies)
     timings = () if plan.at_once else evosearch.probe.measure(fitness, genomes, memory_limit=held.left)
     width = plan.at_once or evosearch.probe.fastest(timings)
     body = next((timing.bytes for timing in timings if timing.at_once == width), None)

@@ -10,8 +10,9 @@
 ``objectives(genome [G]) -> [M]``, ``evosearch.front`` finds what no other vector beats in everything.
 """
 
-from jax_prune.evosearch import grid, history, memory, probe, recalibration, sensitivity, sharding
+from jax_prune.evosearch import examples, fidelity, grid, history, memory, probe, recalibration, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
+from jax_prune.evosearch.audit import Audit, audit
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
 from jax_prune.evosearch.evolution import Info, Result, State, compilations, init, search, step
@@ -35,6 +36,7 @@ from jax_prune.types import Bounds
 
 __all__ = [
     "ALGORITHMS",
+    "Audit",
     "Bounds",
     "BudgetLoss",
     "Config",
@@ -52,10 +54,13 @@ __all__ = [
     "Tolerance",
     "TradeOff",
     "around",
+    "audit",
     "better",
     "budget_loss",
     "compilations",
     "evaluate",
+    "examples",
+    "fidelity",
     "front",
     "genome_box",
     "genome_of",

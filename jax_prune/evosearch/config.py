@@ -7,6 +7,7 @@ import math
 
 from jax_prune import settings
 from jax_prune.errors import BadInput
+from jax_prune.evosearch import fidelity
 from jax_prune.evosearch.algorithms import find
 from jax_prune.evosearch.racing import RACES
 from jax_prune.evosearch.vectors import REPAIRS
@@ -25,8 +26,10 @@ class Config:
     a good number): 1 is a loop, ``population`` or more one vmap. ``chunk``: the most generations between two
     looks of the host, for progress and Ctrl-C. ``race``: exact, a trial that has lost for certain is not evaluated to
     its end, which needs a ``racing.Summed`` fitness and leaves all populations as they are; paired, nor is one that is
-    worse than its parent with ``confidence`` (see ``duel``; a mean loss alone); or none. Raises BadInput for settings
-    out of range or of another type.
+    worse than its parent with ``confidence`` (see ``duel``; a mean loss alone); or none. ``fidelity``: shares of the
+    data, growing to 1, on which equal parts of the generations are judged; more than one need a ``Summed`` fitness,
+    and each further one scores the population anew: ``population`` evaluations and a generation more. Raises BadInput
+    for settings out of range or of another type.
     """
 
     algorithm: str = "currenttopbest1bin"
@@ -39,6 +42,7 @@ class Config:
     chunk: int = 4
     race: str = "exact"
     confidence: float = 0.99
+    fidelity: tuple[float, ...] = fidelity.WHOLE
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -59,13 +63,24 @@ class Config:
             raise BadInput(f"scale is {self.scale}: give two positive numbers (lowest, highest)")
         if self.at_once < 1 or self.chunk < 1:
             raise BadInput(f"at_once is {self.at_once}, chunk {self.chunk}: give at least 1")
+        fidelity.checked(self.fidelity, len(find(self.algorithm).sizes(self)))
+        if self.fidelity != fidelity.WHOLE and not find(self.algorithm).forgets_scores(self):
+            raise BadInput(
+                f"'{self.algorithm}' remembers scores, or plans with evaluations, which a growing share of the data "
+                "mixes up: give fidelity=(1.0,)"
+            )
 
     @property
     def evaluations(self) -> int:
         """How many candidates a whole search evaluates."""
-        return self.population * (self.generations + 1)
+        return self.population * (self.generations + len(self.fidelity))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """How many candidates each generation evaluates, the initial one first; ``evaluations`` in all."""
-        return find(self.algorithm).sizes(self)
+        return find(self.algorithm).sizes(self) + (self.population,) * (len(self.fidelity) - 1)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """At which of these the population itself is scored: 0, and where the share of ``fidelity`` grows."""
+        return fidelity.starts(len(self.fidelity), len(self.sizes) - len(self.fidelity) + 1)

@@ -10,7 +10,8 @@ Generation 0 is the same step as all others, so a search is one compiled program
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import arguments, seen, sharding
+from jax_prune.evosearch import arguments, examples, seen, sharding
 from jax_prune.evosearch.algorithms import find
 from jax_prune.evosearch.checkpoint import OURS, Keeper, digest
 from jax_prune.evosearch.config import Config
@@ -35,7 +36,6 @@ from jax_prune.evosearch.sharding import Devices
 from jax_prune.evosearch.vectors import inside, latin_hypercube
 from jax_prune.types import Array, Bounds
 
-SHUFFLE = 2  # folded into the initial key for the order of examples in paired races
 LEARN = 1  # folded into a generation's key for what the algorithm does after its trials were scored
 
 
@@ -62,6 +62,7 @@ class Info(NamedTuple):
     best_score: Score  # scalars: the best so far, this generation included
     exact: Array  # bool [P]: the score is the score; False where a trial was certain to lose before its end, or not run
     work: Array  # float32 [P]: share of a whole evaluation that was done; 0 where the counts were seen before
+    share: Array  # float32: of the data, that this generation is judged by; scores compare where it is the same
 
 
 class Result(NamedTuple):
@@ -97,14 +98,16 @@ def step(
 ) -> tuple[State, Info]:
     """One generation: propose, evaluate, keep the better of parent and trial. Pure; jit and vmap it freely.
 
-    The first step on a state evaluates its initial population; several ``devices`` share it out (``sharding.on_all``).
-    One beyond the ``config.sizes`` of an algorithm whose population shrinks evaluates nothing and changes neither
-    population nor best. Raises BadInput while being traced for a fitness that raises or does not return a scalar.
+    The first step on a state, and others of ``config.starts``, where ``search`` forgets all scores, evaluate the
+    population itself; several ``devices`` share it out (``sharding.on_all``). One beyond the ``config.sizes`` of an
+    algorithm whose population shrinks evaluates nothing and changes neither population nor best. Raises BadInput while
+    being traced for a fitness that raises or does not return a scalar.
     """
     algorithm, first = find(config.algorithm), state.generation == 0
+    anew = reduce(or_, [state.generation == start for start in config.starts[1:]], first)
     trials = algorithm.propose(key, state.population, state.score, state.memory, config, bounds)
-    vectors = jnp.where(first, state.population, trials.vectors)
-    asked = jnp.ones(len(vectors), bool) if trials.asked is None else first | trials.asked
+    vectors = jnp.where(anew, state.population, trials.vectors)
+    asked = jnp.ones(len(vectors), bool) if trials.asked is None else anew | trials.asked
     score, exact, work, remembered, losses = _evaluated(state, vectors, asked, config, fitness, devices)
     judged = _where(exact, score, worst(len(vectors)))  # who was decided early has lost, whatever its bound reads
     accepted = better(judged, state.score) & finite(judged)
@@ -117,9 +120,11 @@ def step(
         for told in (algorithm.begin, algorithm.learn)
     )
     memory = jax.tree.map(partial(jnp.where, first), begun, learnt)
+    if config.starts[1:]:  # scored anew, a population teaches nothing
+        memory = jax.tree.map(partial(jnp.where, anew & ~first), state.memory, memory)
     return (
         State(population, kept, best, best_score, state.generation + asked.any(), memory, remembered, losses),
-        Info(vectors, asked, score, accepted, best_score, exact, work),
+        Info(vectors, asked, score, accepted, best_score, exact, work, jnp.ones((), jnp.float32)),
     )
 
 
@@ -137,17 +142,18 @@ def search(
 ) -> Result:
     """The best of ``config.evaluations`` vectors in the box, and all that was seen on the way.
 
-    ``fitness(genome float32 [G]) -> scalar`` or Score, lower is better, of one candidate; see
-    ``evaluation.as_pytree`` for what it may be. Compiles once for a config, G, and shapes in the fitness: new
-    weights, data, budgets, bounds or keys never recompile. ``progress(generations, text)`` is called as they
-    end. Raises BadInput for bad bounds, a fitness that raises or returns no scalar, and one that gives no
-    candidate of a generation a finite score before any other had one; the message names the generation. A fitness
-    that is ``racing.Summed`` has its examples arranged anew after the initial candidates, by what the best of
-    them loses most on; under ``config.race`` "exact" trials are then decided early. The devices of a ``mesh`` with
-    the axes ("candidates", "data") share the evaluation out, and change nothing in what comes out; of several processes
-    all must call this alike. What has been found lies in the folder ``checkpoint``, saved at most every
-    ``checkpoint_seconds``: the same search, called again after it was killed, goes on there and ends with the same bits
-    (BadInput where the folder holds another search's).
+    ``fitness(genome float32 [G]) -> scalar`` or Score, lower is better, of one candidate; see ``evaluation.as_pytree``
+    for what it may be. Compiles once for a config, G, share of the data, and shapes in the fitness: new weights, data,
+    budgets, bounds or keys never recompile. ``progress(generations, text)`` is called as they end. Raises BadInput for
+    bad bounds, a fitness that raises or returns no scalar, and one that gives no candidate of a generation a finite
+    score before any other had one; the message names the generation. A fitness that is ``racing.Summed`` has its
+    examples arranged anew after the initial candidates, by what the best of them loses most on; under ``config.race``
+    "exact" trials are then decided early. Under ``config.fidelity`` early generations are judged by part of its
+    chunks; the best is that of the last ones, on all of them. The devices of a ``mesh`` with the axes ("candidates",
+    "data") share the evaluation out, and change nothing in what comes out; of several processes all must call this
+    alike. What has been found lies in the folder ``checkpoint``, saved at most every ``checkpoint_seconds``: the same
+    search, called again after it was killed, goes on there and ends with the same bits (BadInput where the folder
+    holds another search's).
     """
     arguments.check(key, config, progress)
     arguments.check_places(mesh, checkpoint, checkpoint_seconds)
@@ -162,31 +168,28 @@ def search(
     length = 1 if isinstance(fitness, Summed) else chunk_length(config)
     infos: list[Info] = []
     keeper = None
-    if config.race == "paired" and isinstance(fitness, Summed):
-        state = _with_losses(state, fitness)
     if checkpoint is not None:
         keeper = Keeper(Path(checkpoint) / OURS, digest(key, config, box, fitness, start), checkpoint_seconds)
         state, infos = _resumed(keeper, state)
         _check_same(state, infos, fitness)
     done = len(infos[0].vectors) if infos else 0
-    if config.race == "paired" and isinstance(fitness, Summed):
-        fitness = _shuffle(jax.random.fold_in(init_key, SHUFFLE), fitness)
-    elif done and isinstance(fitness, Summed):
-        fitness = _arranged(_first_best(infos[0]), config, fitness)
+    fitness = examples.ordered(init_key, config, fitness)
+    arranged = {first + 1 for first in config.starts}
     if done and progress is not None:
         progress(done, _text(infos[-1]))
-    placed = sharding.shared_out(fitness, mesh)
     for first in range(done, total, length):
+        if first == done or first in config.starts or first in arranged:
+            judged = examples.at(config, fitness, first, _joined(infos) if infos else None)
+            placed = sharding.shared_out(judged, mesh)
+        if isinstance(judged, Summed) and first in config.starts:
+            state = _forgotten(state, config, judged)
+        elif first in arranged:
+            state = state._replace(seen=seen.empty(len(state.seen.marks)))  # sums are rounded anew
         with failing_in(first, min(first + length, total) - 1):
             state, info = _looked(step_key, state, config, length, box, placed, mesh)
-            infos.append(jax.tree.map(lambda leaf, left=total - first: leaf[:left], jax.device_get(info)))
+            info = jax.tree.map(lambda leaf, left=total - first: leaf[:left], jax.device_get(info))
+        infos.append(_of_all(info, judged, fitness))
         _check_scored(infos[-1], first)
-        if first == 0 and isinstance(fitness, Summed) and config.race == "paired":
-            _arranged(state.best, config, fitness)  # asks alone whether sums may end a race
-        elif first == 0 and isinstance(fitness, Summed):
-            fitness = _arranged(state.best, config, fitness)
-            placed = sharding.shared_out(fitness, mesh)
-            state = state._replace(seen=seen.empty(len(state.seen.marks)))  # sums are rounded anew
         if keeper is not None:
             keeper.save(min(first + length, total), (state, _joined(infos)))
         if progress is not None:
@@ -268,16 +271,16 @@ def _evaluated(
     return _where(known, remembered, score), exact, work, memory, state.losses
 
 
-def _with_losses(state: State, fitness: Summed) -> State:
-    """Room for the losses of the population's chunks. Raises BadInput for a fitness that no duel can decide."""
-    if not fitness.is_mean:
-        raise BadInput("paired races compare mean losses, and this fitness is more than one: search with race='exact'")
-    return state._replace(losses=jnp.zeros((len(state.population), fitness.chunk_count), jnp.float32))
-
-
-@jax.jit
-def _shuffle(key: Array, fitness: Summed) -> Summed:
-    return fitness.shuffled(key)
+def _forgotten(state: State, config: Config, fitness: Summed) -> State:
+    """The population without scores, to be judged by this fitness; in a duel with room for the losses of its chunks."""
+    score = worst(len(state.population))
+    chunks = fitness.chunk_count if config.race == "paired" else 0
+    return state._replace(
+        score=score,
+        best_score=jax.tree.map(lambda leaf: leaf[0], score),
+        seen=seen.empty(len(state.seen.marks)),
+        losses=jnp.zeros((len(state.population), chunks), jnp.float32),
+    )
 
 
 def _joined(infos: list[Info]) -> Info:
@@ -286,9 +289,18 @@ def _joined(infos: list[Info]) -> Info:
 
 def _resumed(keeper: Keeper, state: State) -> tuple[State, list[Info]]:
     """The state that a killed search had come to, and its Info until then; ``state`` and none where it begins."""
-    like = Info(0, 0, Score(0, 0), 0, Score(0, 0), 0, 0)  # type: ignore[arg-type]
+    like = Info(0, 0, Score(0, 0), 0, Score(0, 0), 0, 0, 0)  # type: ignore[arg-type]
     found = keeper.restored((state, like))
     return (state, []) if found is None else (jax.tree.map(jnp.asarray, found[0]), [found[1]])
+
+
+def _of_all(info: Info, judged: Fitness, fitness: Fitness) -> Info:
+    """Its work and share as parts of all the data, where it was ``judged`` by part of it."""
+    if not isinstance(fitness, Summed):
+        return info
+    assert isinstance(judged, Summed)
+    share = np.float32(judged.chunk_count / fitness.chunk_count)
+    return info._replace(work=info.work * share, share=info.share * share)
 
 
 def _check_same(state: State, infos: list[Info], fitness: Fitness) -> None:
@@ -304,29 +316,6 @@ def _check_same(state: State, infos: list[Info], fitness: Fitness) -> None:
         raise BadInput(
             f"the checkpoint's best scored {before:g} and scores {now:g} now: another fitness, another folder"
         )
-
-
-def _first_best(info: Info) -> Array:
-    """The best [G] of the initial candidates."""
-    return jnp.asarray(info.vectors[0][index_of_best(Score(*(jnp.asarray(part[0]) for part in info.score)))])
-
-
-def _arranged(best: Array, config: Config, fitness: Summed) -> Summed:
-    """The examples on which ``best`` loses most come first from now on.
-
-    Raises BadInput where racing would not be exact.
-    """
-    arranged, sound = _arrange(fitness, jnp.asarray(best))
-    if config.race != "none" and not bool(sound):
-        raise BadInput(
-            "a loss is negative or a metric above 1, so no trial has lost for certain before its end: give race='none'"
-        )
-    return arranged
-
-
-@jax.jit
-def _arrange(fitness: Summed, best: Array) -> tuple[Summed, Array]:
-    return fitness.arranged(fitness.kept(best))
 
 
 def _best(state: State, vectors: Array, score: Score) -> tuple[Array, Score]:

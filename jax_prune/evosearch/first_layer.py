@@ -56,6 +56,10 @@ class FirstLayer:
         turned = dataclasses.replace(self, inputs=jnp.swapaxes(inputs, 1, 2))
         return dataclasses.replace(turned, products=turned._all_products(self.products.shape[2]))
 
+    def shortened(self, count: int) -> FirstLayer:
+        """For the first ``count`` chunks alone."""
+        return dataclasses.replace(self, inputs=self.inputs[:count], products=self.products[:count])
+
     def _all_products(self, width: int) -> Array:
         """[N, M, H, b], from entry to entry."""
         chunks, _, length = self.inputs.shape

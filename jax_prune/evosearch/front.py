@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 
 from jax_prune import settings
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import arguments, evolution, pareto
+from jax_prune.evosearch import arguments, evolution, fidelity, pareto
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import as_pytree, failing_in, guarded, lift
@@ -69,10 +69,13 @@ def init(
     """A population as of ``evolution.init``, not yet evaluated, and an empty archive of ``capacity`` points.
 
     Raises BadInput for bounds or a start that do not fit, for objectives that do not give one array [M], for an
-    algorithm that needs one number a candidate, and for a capacity that does not hold the extremes.
+    algorithm that needs one number a candidate, for shares of the data, and for a capacity that does not hold the
+    extremes.
     """
     if config.algorithm not in PROPOSERS:
         raise BadInput(f"a front cannot be searched by '{config.algorithm}': known are {', '.join(PROPOSERS)}")
+    if config.fidelity != fidelity.WHOLE:
+        raise BadInput("a front is searched on all data: give fidelity=(1.0,)")
     vectors = evolution.init(key, config, bounds, start).population
     values = _judged.eval_shape(as_pytree(objectives), vectors, config.at_once)[0]
     if not settings.fits(capacity, int):

@@ -16,7 +16,7 @@ from jax_prune.errors import BadInput
 from jax_prune.evosearch.evaluation import decoded
 from jax_prune.evosearch.evolution import Info
 
-COLUMNS = ("generation", "candidate", "accepted", "value", "violation", "exact", "work")
+COLUMNS = ("generation", "candidate", "accepted", "value", "violation", "exact", "work", "share")
 
 
 def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
@@ -24,6 +24,7 @@ def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
 
 
     Where ``exact`` is False value and violation are the lower bounds at which a trial had lost (see ``racing``).
+    ``share`` [T] of the data is what they were scored on.
     With an ``objective`` whose ``kept`` says what a genome [G] stands for (int [G]) also kept [T, P, G].
     """
     arrays = {
@@ -33,11 +34,22 @@ def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
         "accepted": np.asarray(info.accepted),
         "exact": np.asarray(info.exact),
         "work": np.asarray(info.work),
+        "share": np.asarray(info.share),
         "evaluated": np.asarray(info.evaluated),
     }
     if objective is not None:
         arrays["kept"] = np.asarray(decoded(objective, jnp.asarray(info.vectors)))
     return arrays
+
+
+def share_of_work(info: Info, early: bool = True) -> float:
+    """What a search evaluated over what its generations take on all data to the end, each population scored once.
+
+    Not ``early``: as if every trial begun had been evaluated to the end of its share, as bodies of several nearly are.
+    """
+    again = np.diff(info.share, prepend=info.share[:1]) > 0
+    done = info.work if early else info.evaluated * info.share[:, None]
+    return float(done.sum() / info.evaluated[~again].sum())
 
 
 def rows(
@@ -56,7 +68,7 @@ def rows(
     for at in map(tuple, np.argwhere(arrays["evaluated"]).tolist()):
         decoded = arrays["kept"][at] if "kept" in arrays else ()
         scored = (int(arrays["accepted"][at]), arrays["value"][at], arrays["violation"][at])
-        effort = (int(arrays["exact"][at]), arrays["work"][at])
+        effort = (int(arrays["exact"][at]), arrays["work"][at], arrays["share"][at[0]])
         table.append([*leading.values(), *at, *scored, *effort, *arrays["vectors"][at], *decoded])
     return table
 

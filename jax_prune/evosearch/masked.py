@@ -26,6 +26,7 @@ from jax_prune.pruning import counts, masks
 from jax_prune.types import Array, Batch, Bounds, Group, Net, Tree
 
 ExampleFunction = Callable[[Any, Batch], Array]  # (outputs, batch) -> [B]
+CHUNK = 250  # examples, at most
 PRECISIONS = ("float32", "bfloat16")  # of the net's products
 
 
@@ -143,6 +144,12 @@ class MaskedLoss:
         """The same with examples in random order."""
         return self._ordered((jax.random.uniform(key, (self.weights.size,)),))
 
+    def shortened(self, count: int) -> MaskedLoss:
+        """The same over the first ``count`` chunks alone."""
+        chunks = jax.tree.map(lambda leaf: leaf[:count], self.chunks)
+        layer = self.first_layer and self.first_layer.shortened(count)
+        return dataclasses.replace(self, chunks=chunks, weights=self.weights[:count], first_layer=layer)
+
     def _ordered(self, keys: tuple[Array, ...]) -> MaskedLoss:
         """Examples sorted by keys [B] as of lexsort; what the last chunk is filled up with stays last."""
         order = jnp.lexsort((*keys, self.weights.reshape(-1) == 0))
@@ -228,7 +235,7 @@ def masked_loss(
     loss: ExampleFunction,
     metric: ExampleFunction | None = None,
     *,
-    chunk: int = 250,
+    chunk: int = CHUNK,
     recalibration: Any = None,
     precision: str = "float32",
 ) -> MaskedLoss:

@@ -16,9 +16,9 @@ from jax_prune.types import Tree
 class Memory(NamedTuple):
     """Bytes. ``limit`` is what all of it together may take.
 
-    ``data``: calibration examples and what the net makes of them before any parameter; ``arranged``: the second copy of
-    them while they are sorted; ``network``: parameters, state, ranks and what batch statistics are taken over;
-    ``first_layer``: inputs and products at ``counts`` kept counts, twice while sorted; ``body``: what one program of
+    ``data``: calibration examples and what the net makes of them before any parameter; ``arranged``: further copies of
+    them, sorted and in random order; ``network``: parameters, state, ranks and what batch statistics are taken over;
+    ``first_layer``: inputs and products at ``counts`` kept counts, in as many copies; ``body``: what one program of
     ``at_once`` candidates allocates beside these, None where that was not measured.
     """
 
@@ -42,10 +42,11 @@ class Memory(NamedTuple):
         return max(self.limit - self.total, 0)
 
 
-def planned(masked: MaskedLoss, limit: int, beside: MaskedLoss | None = None) -> Memory:
+def planned(masked: MaskedLoss, limit: int, beside: MaskedLoss | None = None, copies: int = 1) -> Memory:
     """Without candidates, for the search's ``masked``, where ``beside`` (the same in float32, say) is kept as well.
 
-    Raises BadInput where the data alone exceeds the limit.
+    ``copies`` of the data are made beside its own, see ``examples.copies``. Raises BadInput where the data alone is
+    above the limit.
     """
     held = [masked] if beside is None else [masked, beside]
     data = _bytes([(one.chunks, one.weights) for one in held])
@@ -56,18 +57,18 @@ def planned(masked: MaskedLoss, limit: int, beside: MaskedLoss | None = None) ->
         )
     network = _bytes([(one.net.params, one.net.state, one.ranks, one.recalibration) for one in held])
     layer = masked.first_layer
-    products = 0 if layer is None else 2 * _bytes((layer.inputs, layer.products))
+    products = 0 if layer is None else (1 + copies) * _bytes((layer.inputs, layer.products))
     counts = 0 if layer is None else len(layer.counts)
-    return Memory(limit, data, _bytes(masked.chunks), network, products, counts)
+    return Memory(limit, data, copies * _bytes(masked.chunks), network, products, counts)
 
 
-def room_for_products(plan: Memory, masked: MaskedLoss, body: int | None) -> int:
+def room_for_products(plan: Memory, masked: MaskedLoss, body: int | None, copies: int = 1) -> int:
     """What ``MaskedLoss.cached`` may take of ``left``, beside inputs of its own and a ``body`` of candidates.
 
-    Where the body is not known half of what is left stays for it.
+    Where the body is not known half of what is left stays for it. It counts on one copy beside its own.
     """
-    left = plan.left - 2 * _bytes(masked.chunks.values)
-    return max(left - body if body is not None else left // 2, 0)
+    left = plan.left - (1 + copies) * _bytes(masked.chunks.values)
+    return max(left - body if body is not None else left // 2, 0) * 2 // (1 + copies)
 
 
 def has_first_product(masked: MaskedLoss) -> bool:

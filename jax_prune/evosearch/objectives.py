@@ -55,6 +55,10 @@ class OverExamples:
         """With the examples in random order."""
         return dataclasses.replace(self, masked=self.masked.shuffled(key))  # type: ignore[type-var]
 
+    def shortened(self, count: int) -> Self:
+        """With the first ``count`` chunks of examples alone."""
+        return dataclasses.replace(self, masked=self.masked.shortened(count))  # type: ignore[type-var]
+
 
 class OverRatios:
     """Whose genome [V] is the pruning ratios themselves, tied groups having one, within ``bounds``."""

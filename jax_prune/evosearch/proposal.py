@@ -55,6 +55,10 @@ class Algorithm(NamedTuple):
     sizes: Callable[[Config], tuple[int, ...]] = lambda config: (config.population,) * (config.generations + 1)
     pairwise: bool = True
 
+    def forgets_scores(self, config: Config) -> bool:
+        """Whether what it has learnt stays good once candidates are scored on other data."""
+        return self.pairwise and len(set(self.sizes(config))) == 1
+
 
 def crossed(share: Array, draws: Array, sure: Array) -> Array:
     """Which entries come from the mutant: bool [P, G], at least one a trial.

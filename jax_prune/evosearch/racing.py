@@ -44,8 +44,9 @@ class Summed(Protocol):
     ``bound(kept, sums, done)`` is the best score that may still come out once the first ``done`` chunks are
     added to ``sums``, and the score itself once all are; it never gets better from chunk to chunk.
     ``arranged(kept)`` is the same fitness with those examples first that decide soonest, judged by these counts, and
-    whether they show that bounds hold (bool). ``shuffled(key)`` has them in random order. ``is_mean``: the value is the
-    sum of losses over a constant, and nothing is violated, so that a duel over losses decides.
+    whether they show that bounds hold (bool). ``shuffled(key)`` has them in random order; ``shortened(count)`` has the
+    first ``count`` chunks alone. ``is_mean``: the value is the sum of losses over a constant, and nothing is violated,
+    so that a duel over losses decides.
     """
 
     @property
@@ -65,6 +66,8 @@ class Summed(Protocol):
     def arranged(self, kept: Array) -> tuple[Summed, Array]: ...
 
     def shuffled(self, key: Array) -> Summed: ...
+
+    def shortened(self, count: int) -> Summed: ...
 
 
 class Evaluated(NamedTuple):

@@ -34,7 +34,7 @@ class Rescored(NamedTuple):
 
 
 def rescored(result: Result, fitness: Fitness, exact_fitness: Fitness, most: int = 16, *, at_once: int = 1) -> Rescored:
-    """The best ``most`` of all vectors that ``result`` saw, scored again by ``exact_fitness``.
+    """The best ``most`` of all vectors that ``result`` saw scored on all data, scored again by ``exact_fitness``.
 
     Feasible ones come first, and of vectors that a ``racing.Summed`` fitness takes for the same counts only one. Where
     none of them turns out feasible the next ``most`` follow, until one is or there are no more.
@@ -59,6 +59,7 @@ def _ranked(result: Result, fitness: Fitness) -> tuple[np.ndarray, Score]:
     """Distinct vectors [S, G] with a score of their own, from the best to the worst: the search's best is the first."""
     info = result.info
     scored = np.asarray(info.exact) & np.isfinite(info.score.value) & np.isfinite(info.score.violation)
+    scored &= (info.share == 1)[:, None]
     vectors = np.concatenate([result.best[None], info.vectors[scored]])
     value, violation = (
         np.concatenate([np.asarray(best)[None], part[scored]])

@@ -13,6 +13,7 @@ from jax_prune.report import compare, text
 from jax_prune.report.correlation import correlations, rank_correlation
 from jax_prune.report.machine import versions
 from jax_prune.report.schema import (
+    Audit,
     Baselines,
     Budget,
     Compression,
@@ -33,6 +34,7 @@ from jax_prune.report.schema import (
 from jax_prune.report.text import show, summary
 
 __all__ = [
+    "Audit",
     "Baselines",
     "Budget",
     "Compression",

@@ -132,14 +132,28 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """Early decisions of all rounds beside whole evaluation: ``differed`` of the ``dropped`` trials would have won.
+
+    ``accepted`` trials did. ``confidence`` is what a paired race states, at least that share of winners kept; else 1.
+    """
+
+    dropped: int
+    accepted: int
+    differed: int
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Search:
     """The search: ``history[r][e]`` is the best value after e + 1 evaluations of round r.
 
     ``evaluations`` is the number a round; ``random_history`` is random search at as many.
     ``objective`` names the value: "loss" at a budget, "kept fraction" at a tolerance. ``work[r]`` is the share of full
-    evaluation that round r's search did: the rest was decided early, or seen before. ``precision`` is that of the
-    candidates' products; below float32, ``changed[r]`` says whether round r's best few, scored again in float32, had
-    another winner.
+    evaluation that round r's search did: the rest was decided early, seen before, or judged by a share of the data
+    alone, ``fidelity``; ``race`` says how. Values on less than all data are no part of the histories. ``precision`` is
+    that of the candidates' products; below float32, ``changed[r]`` says whether round r's best few, scored again in
+    float32, had another winner.
     """
 
     algorithm: str
@@ -152,6 +166,9 @@ class Search:
     work: tuple[float | None, ...] = ()
     precision: str = "float32"
     changed: tuple[bool, ...] = ()
+    race: str = "exact"
+    fidelity: tuple[float, ...] = (1.0,)
+    audit: Audit | None = None
     sensitivity: Sensitivity | None = None
 
 

@@ -93,9 +93,24 @@ def _effort(report: Report) -> str:
         return ""
     generations = f" over {search.generations} generations" if search.generations else ""
     known = [share for share in search.work if share is not None]
-    saved = f" Early decisions saved {wording.share(len(known) - sum(known), len(known))} of the work." if known else ""
+    who = "Early decisions" if len(search.fidelity) == 1 else "Early decisions and scores on part of the data"
+    saved = len(known) - sum(known)
+    verb = "saved" if saved >= 0 else "added"  # to score a population anew costs more than few generations save
+    worked = f" {who} {verb} {wording.share(abs(saved), len(known))} of the work." if known else ""
     effort = f" {search.evaluations:,} evaluations a round, population {search.population}{generations}."
-    return f"{effort}{saved}{_again(search)}"
+    return f"{effort}{worked}{_differed(search)}{_again(search)}"
+
+
+def _differed(search: Search) -> str:
+    """What evaluating dropped trials whole came to, or nothing."""
+    audit = search.audit
+    if audit is None:
+        return ""
+    winners = max(audit.accepted + audit.differed, 1)
+    lost = f"{wording.share(audit.differed, winners)} of all that would"
+    allowed = f", where confidence {audit.confidence:g} allows {100 * (1 - audit.confidence):.2g} %"
+    stated = allowed if search.race == "paired" else ""
+    return f" Of {audit.dropped:,} trials dropped early {audit.differed:,} would have won: {lost}{stated}."
 
 
 def _again(search: Search) -> str:

@@ -68,6 +68,12 @@ class Config:
     )
     population: int = option(20, "candidates of a generation")
     generations: int = option(14, "generations of a round's search, beside the initial one")
+    race: str = option("exact", "early decisions: exact (what has lost for certain), paired (most likely) or none")
+    confidence: float = option(0.99, "of paired races: how sure a trial must be to lose before it is dropped")
+    fidelity: tuple[float, ...] = option(
+        (1.0,), "shares of the calibration data for equal parts of the generations, growing to 1, e.g. 0.25,1"
+    )
+    audit: bool = option(False, "evaluate dropped trials whole afterwards: how many decisions differed, for the report")
     calibration: int = option(2000, "training examples on which candidates are compared")
     sensitivity: float = option(1.0, "loss increase at which a layer's own sweep ends its search box")
     at_once: int = option(0, "candidates evaluated together; 0: chosen by a short timed probe, which is saved")
@@ -149,7 +155,7 @@ class Config:
         return dataclasses.replace(
             self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2, calibration=200,
             dense_steps=200, committee=min(self.committee, 2), round_steps=100, final_steps=100, at_once=1,
-            trade_off=min(self.trade_off, 2),
+            trade_off=min(self.trade_off, 2), fidelity=(1.0,),
         )  # fmt: skip
 
 

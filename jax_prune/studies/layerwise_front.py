@@ -60,7 +60,12 @@ def _find(key: Array, run_key: Array, generations: int, plan: Plan, dense: Net, 
     prices: list[evosearch.Cost] = [evosearch.kept_parameters(masked), evosearch.kept_macs(masked)]
     objectives = evosearch.trade_off(masked, prices, question.bounds, by_metric=True)
     config = dataclasses.replace(
-        plan.search, algorithm="rand1bin", generations=generations, scale=SCALE, at_once=max(plan.at_once, 1)
+        plan.search,
+        algorithm="rand1bin",
+        generations=generations,
+        scale=SCALE,
+        at_once=max(plan.at_once, 1),
+        fidelity=evosearch.fidelity.WHOLE,
     )
     with progress.bar("trade-off", generations + 1) as advance:
         found = evosearch.front(

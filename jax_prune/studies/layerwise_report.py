@@ -179,14 +179,17 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
     last = compressed.rounds[-1].sensitivity
     return reporting.Search(
         algorithm=config.algorithm,
-        evaluations=config.population * (config.generations + 1),
+        evaluations=int(compressed.rounds[-1].search.arrays["de"]["evaluated"].sum()),
         population=config.population,
-        generations=len(compressed.rounds[-1].search.arrays["de"]["value"]) - 1,
+        generations=len(compressed.rounds[-1].search.arrays["de"]["value"]) - len(config.fidelity),
         objective="loss" if config.tolerance is None else "kept fraction",
         history=tuple(_best_so_far(entry.search, "de") for entry in compressed.rounds),
         random_history=tuple(_best_so_far(entry.search, "random") for entry in compressed.rounds),
         work=tuple(entry.search.facts.get("work", {}).get("de") for entry in compressed.rounds),
         precision=config.precision,
+        race=config.race,
+        fidelity=config.fidelity,
+        audit=_audit(compressed),
         changed=tuple(
             entry.search.facts["rescored"]["de"]["changed"]
             for entry in compressed.rounds
@@ -201,10 +204,20 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
     )
 
 
+def _audit(compressed: Compressed) -> reporting.Audit | None:
+    """The audits of all rounds' searches, summed; None where none was asked for."""
+    audits = [entry.search.facts["audits"]["de"] for entry in compressed.rounds if entry.search.facts.get("audits")]
+    if not audits:
+        return None
+    counts = {name: sum(audit[name] for audit in audits) for name in ("dropped", "accepted", "differed")}
+    return reporting.Audit(**counts, confidence=audits[0]["confidence"])
+
+
 def _best_so_far(search: Stage, name: str) -> tuple[float, ...]:
-    """Best feasible value after each evaluation; infinite before the first feasible one."""
+    """Best feasible value on all data after each evaluation; infinite before the first feasible one."""
     seen = search.arrays[name]
-    value = np.where(seen["violation"] == 0, seen["value"], np.inf)[seen["evaluated"]]
+    counts = (seen["violation"] == 0) & (seen["share"] == 1)[:, None]
+    value = np.where(counts, seen["value"], np.inf)[seen["evaluated"]]
     return tuple(map(float, np.minimum.accumulate(value)))
 
 
@@ -259,8 +272,14 @@ def _command(config: Config) -> str:
 def _changes(config: Config, preset: Config) -> list[str]:
     now, before = dataclasses.asdict(config), dataclasses.asdict(preset)
     return [
-        f"--config.{name}={value}" for name, value in now.items() if value != before[name] and name not in config.idle
+        f"--config.{name}={_flag(value)}"
+        for name, value in now.items()
+        if value != before[name] and name not in config.idle
     ]
+
+
+def _flag(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _notes(config: Config, rounds: tuple[reporting.Round, ...]) -> tuple[str, ...]:

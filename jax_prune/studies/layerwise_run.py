@@ -89,7 +89,10 @@ def plan_of(config: Config) -> Plan:
         )
     _check_ranges(config)
     shift = max(config.shift, config.taught_shift)
-    search = evosearch.Config(config.algorithm, config.population, config.generations, chunk=5)
+    search = evosearch.Config(
+        config.algorithm, config.population, config.generations, chunk=5, race=config.race,
+        confidence=config.confidence, fidelity=config.fidelity,
+    )  # fmt: skip
     return Plan(
         compression=config.compression,
         tolerance=config.tolerance,
@@ -104,6 +107,7 @@ def plan_of(config: Config) -> Plan:
         rules=parse_rules(config.rules),
         allocation=config.allocation,
         search=search,
+        audit=config.audit,
         calibration=config.calibration,
         sensitivity=config.sensitivity,
         at_once=config.at_once,

@@ -1,7 +1,7 @@
 """Searches of the small problem on meshes of whatever devices there are: python sharded.py OUT CASES MESH...
 
-CASES is "few" or "all"; a MESH is "none", for no mesh, or CANDIDATESxDATA. Every search's arrays go to OUT.MESH.npz, by
-the first process alone.
+CASES is "few" or "all", and a case may end with shares of the data; a MESH is "none", for no mesh, or CANDIDATESxDATA.
+Every search's arrays go to OUT.MESH.npz, by the first process alone.
 """
 
 import sys
@@ -26,12 +26,14 @@ FEW = [
     ("budget", "rand1bin", 10, 4, "exact"),
     ("tolerance", "shade", 8, 1, "exact"),
     ("plain", "rand1bin", 10, 3, "none"),
+    ("budget", "rand1bin", 10, 4, "exact", 0.4, 1.0),
 ]
 ALL = [
     *FEW,
     *[(form, name, population, width, race) for form, name in (("budget", "shade"), ("tolerance", "rand1bin"))
       for population, width in ((10, 1), (10, 4), (10, 10), (33, 8)) for race in ("exact", "none")],
     ("lenet300 budget", "rand1bin", 10, 4, "exact"), ("lenet300 tolerance", "shade", 9, 1, "exact"),
+    ("tolerance", "shade", 10, 1, "exact", 0.2, 0.6, 1.0), ("budget", "jde", 10, 4, "paired", 0.6, 1.0),
     ("plain", "rand1bin", 10, 1, "none"), ("plain", "shade", 10, 10, "none"), ("plain", "jde", 8, 1, "none"),
 ]  # fmt: skip
 
@@ -69,9 +71,9 @@ def mesh_of(name):
 
 
 def searched(case, mesh):
-    form, algorithm, population, at_once, race = case
+    form, algorithm, population, at_once, race, *shares = case
     fitness, box = fitness_of(form)
-    config = evosearch.Config(algorithm, population, 7, at_once=at_once, race=race)
+    config = evosearch.Config(algorithm, population, 7, at_once=at_once, race=race, fidelity=tuple(shares) or (1.0,))
     result = evosearch.search(jax.random.key(3), config, box, fitness, mesh=mesh)
     found = (result.state.population, result.state.score, result.best, result.score, result.state.memory, result.info)
     return {f"{case}{jax.tree_util.keystr(path)}": leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}

@@ -26,16 +26,17 @@ def test_every_array_is_counted_once(problem, loss):
     assert rounded.network == plan.network
 
 
-def test_the_first_layer_takes_what_is_left_and_no_more(problem, loss):
+@pytest.mark.parametrize("copies", [1, 2])
+def test_the_first_layer_takes_what_is_left_and_no_more(problem, loss, copies):
     masked = evosearch.masked_loss(*problem, loss, chunk=35)
-    one = 2 * 70 * 12 * 4  # bytes of the products at one count, twice
-    for limit, body in ((40_000, 3000), (60_000, 0), (60_000, 9000), (100_000, None)):
-        before = memory.planned(masked, limit)
-        cached = masked.cached(ALL, memory.room_for_products(before, masked, body))
-        plan = memory.planned(cached, limit)
-        assert plan.counts == len(cached.first_layer.counts) > 1
-        assert plan.first_layer == 2 * X + plan.counts * one
-        half = (before.left - 2 * X) // 2
+    one = (1 + copies) * 70 * 12 * 4  # bytes of the products at one count, in every copy
+    for limit, body in ((50_000, 3000), (60_000, 0), (60_000, 9000), (100_000, None)):
+        before = memory.planned(masked, limit, copies=copies)
+        cached = masked.cached(ALL, memory.room_for_products(before, masked, body, copies))
+        plan = memory.planned(cached, limit, copies=copies)
+        assert plan.arranged == copies * (2 * X + Y) and plan.counts == len(cached.first_layer.counts) > 1
+        assert plan.first_layer == (1 + copies) * X + plan.counts * one
+        half = (before.left - (1 + copies) * X) // 2
         least = half if body is None else body
         assert least <= plan.left < least + one + 2
     assert memory.room_for_products(before._replace(limit=0), masked, 5) == 0

@@ -29,7 +29,7 @@ def test_history_holds_every_vector_and_score_exactly(problem, loss, tmp_path):
     result = evosearch.search(jax.random.key(0), config, evosearch.genome_box(SIZES, RATIOS), fitness)
     history.write(tmp_path / "search_history.csv", result.info, NAMES, fitness)
     rows = list(csv.DictReader((tmp_path / "search_history.csv").open()))
-    assert len(rows) == 24 and list(rows[0])[7:] == [*NAMES, *(f"kept/{name}" for name in NAMES)]
+    assert len(rows) == 24 and list(rows[0])[8:] == [*NAMES, *(f"kept/{name}" for name in NAMES)]
     for index, row in enumerate(rows):
         place = divmod(index, 6)
         assert (int(row["generation"]), int(row["candidate"])) == place
@@ -37,6 +37,7 @@ def test_history_holds_every_vector_and_score_exactly(problem, loss, tmp_path):
         assert [np.float32(row[name]) for name in NAMES] == list(result.info.vectors[place])
         assert int(row["accepted"]) == result.info.accepted[place]
         assert int(row["exact"]) == result.info.exact[place] and np.float32(row["work"]) == result.info.work[place]
+        assert float(row["share"]) == 1
         assert sum(int(row[f"kept/{name}"]) for name in NAMES) == 70
     with pytest.raises(BadInput, match="2 names"):
         history.rows(history.seen(result.info), NAMES[:2])

@@ -9,7 +9,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jax_prune.report import Baselines, Layer, Outcome, Point, drawing, figures, page, search_figures, text, write
+from jax_prune.report import (
+    Audit,
+    Baselines,
+    Layer,
+    Outcome,
+    Point,
+    drawing,
+    figures,
+    page,
+    search_figures,
+    text,
+    write,
+)
 
 EVIL = "<script>alert(1)</script>\"'&$x$"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -218,3 +230,22 @@ def terminal(report):
     with console.capture() as caught:
         console.print(text.summary(report))
     return caught.get()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"work": (0.5, 0.7)}, "Early decisions saved 40.0 % of the work."),
+        (
+            {"work": (1.2,), "fidelity": (0.5, 1.0)},
+            "Early decisions and scores on part of the data added 20.0 % of the work.",
+        ),
+        (
+            {"race": "paired", "audit": Audit(100, 48, 2, 0.99)},
+            "Of 100 trials dropped early 2 would have won: 4.0 % of all that would, where confidence 0.99 allows 1 %.",
+        ),
+        ({"audit": Audit(9, 0, 0, 1.0)}, "Of 9 trials dropped early 0 would have won: 0.0 % of all that would."),
+    ],
+)
+def test_what_a_search_saved_and_what_it_cost_is_said(example, change, says):
+    assert says in page.html(dataclasses.replace(example, search=dataclasses.replace(example.search, **change)))

@@ -135,7 +135,7 @@ def test_every_candidate_is_in_the_history(finished):
     folder, _, _ = finished
     lines = (folder / "search_history.csv").read_text().splitlines()
     assert lines[0] == (
-        "allocation,round,search,generation,candidate,accepted,value,violation,exact,work,"
+        "allocation,round,search,generation,candidate,accepted,value,violation,exact,work,share,"
         "ip1,ip2,ip3,kept/ip1,kept/ip2,kept/ip3"
     )
     assert len(lines) == 1 + 2 * 2 * 18  # the rival of this run, LAMP, searches nothing
@@ -186,7 +186,8 @@ def test_unknown_presets_are_listed():
     "change",
     [{"shift": -1}, {"seed": -1}, {"seed": 10**20}, {"dense_steps": -5}, {"dense_rate": -1.0}, {"weight_decay": -5.0},
      {"committee": 0}, {"taught_shift": -1}, {"taught_share": 1.5}, {"taught_share": -0.1},
-     {"memory": 0.0}, {"trained": True}, {"trade_off": -1}],
+     {"memory": 0.0}, {"trained": True}, {"trade_off": -1}, {"race": "fair"}, {"confidence": 1.0},
+     {"fidelity": (0.5,)}, {"fidelity": (0.5, 1.0), "algorithm": "lshade"}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(change):
     with pytest.raises(BadInput, match="come trained" if "trained" in change else next(iter(change))):
@@ -222,6 +223,38 @@ def test_choosing_settings_leaves_the_test_split_alone(tmp_path, monkeypatch):
     assert report.pruned.error is None and report.dense.error is None
     assert 0 < report.pruned.validation_error < 1
     assert (tmp_path / "report.html").exists() and (tmp_path / "model.jaxprune").exists()
+
+
+@pytest.mark.slow
+def test_races_and_shares_reach_the_report(tmp_path):
+    config = dataclasses.replace(
+        Config.preset().smoke(), race="paired", confidence=0.5, fidelity=(0.5, 1.0), audit=True, calibration=1250,
+        generations=6,
+    )  # fmt: skip
+    report = layerwise.run(config, str(tmp_path))
+    search = report.search
+    assert (search.race, search.fidelity, search.evaluations, search.generations) == ("paired", (0.5, 1.0), 48, 6)
+    assert all(0 < share < 1 for share in search.work)
+    for history in search.history:  # nothing counts before the population is scored on all data
+        assert np.isinf(history[:18]).all() and np.isfinite(history[18:]).all()
+    assert search.audit.confidence == 0.5 and 0 <= search.audit.differed <= search.audit.dropped
+    assert "would have won" in (tmp_path / "report.html").read_text()
+    shares = [line.split(",")[10] for line in (tmp_path / "search_history.csv").read_text().splitlines()[1:]]
+    assert set(shares) == {"0.6", "1.0"}  # 3 of 5 chunks
+    assert "--config.fidelity=0.5,1.0" in report.command
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"race": "paired", "tolerance": 0.01}, "a tolerance counts errors: give race=exact"),
+        ({"fidelity": (0.1, 0.12, 1.0)}, "takes 1, 1, 8 of 8 chunks"),
+    ],
+)
+def test_searches_that_cannot_be_made_are_refused_before_any_training(tmp_path, change, says):
+    with pytest.raises(BadInput, match=says):
+        layerwise.run(dataclasses.replace(Config.preset(), **change), str(tmp_path))
+    assert not list(tmp_path.glob("**/*.safetensors"))
 
 
 def test_a_refused_run_does_not_claim_its_folder(tmp_path):
