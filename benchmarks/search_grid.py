@@ -36,7 +36,7 @@ EXAMPLES = flags.DEFINE_integer("examples", 1000, "training images on which cand
 POINTS = flags.DEFINE_integer("points", 32, "counts of each free layer in a grid; three grids a budget")
 SEEDS = flags.DEFINE_integer("seeds", 5, "searches of each algorithm and budget")
 GENERATIONS = flags.DEFINE_integer("generations", 20, "generations after the initial one")
-ALGORITHMS = flags.DEFINE_list("algorithms", ["currenttopbest1bin", "random"], "the first is compared with the others")
+ALGORITHMS = flags.DEFINE_list("algorithms", ["best1bin", "random"], "the first is compared with the others")
 OUT = flags.DEFINE_string("out", None, "file for the JSON result")
 
 NEAR = 1.01

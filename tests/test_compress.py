@@ -301,7 +301,7 @@ def test_the_memory_plan_is_said_once_and_kept(net, capfd, tmp_path, at_once):
     result = compress(jax.random.key(1), net, TRAIN, VALIDATION, plan, stages=stages)
     said = capfd.readouterr().err
     assert said.count("memory of a search: data ") == 1
-    assert said.index("memory of a search") < said.index("search (currenttopbest1bin)")
+    assert said.index("memory of a search") < said.index("search (best1bin)")
     facts = stages("probe", lambda: pytest.fail("the probe was not kept")).facts
     assert facts["at_once"] == result.rounds[1].search.facts["at_once"]
     held = facts["memory"]

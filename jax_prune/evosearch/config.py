@@ -32,7 +32,7 @@ class Config:
     for settings out of range or of another type.
     """
 
-    algorithm: str = "currenttopbest1bin"
+    algorithm: str = "best1bin"
     population: int = 24
     generations: int = 15
     crossover: float = 0.9

@@ -63,8 +63,8 @@ class Config:
     trade_off: int = option(0, "generations of a front of error, parameters and MACs over the dense net; 0: none")
 
     algorithm: str = option(
-        "currenttopbest1bin",
-        "evolution: currenttopbest1bin, rand1bin, best1bin, currenttobest1bin, jde, shade, lshade or evosax:NAME",
+        "best1bin",
+        "evolution: best1bin, rand1bin, currenttobest1bin, currenttopbest1bin, jde, shade, lshade or evosax:NAME",
     )
     population: int = option(20, "candidates of a generation")
     generations: int = option(14, "generations of a round's search, beside the initial one")
