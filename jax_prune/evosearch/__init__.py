@@ -15,7 +15,7 @@ from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.audit import Audit, audit
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
-from jax_prune.evosearch.evolution import Info, Result, State, compilations, init, search, step
+from jax_prune.evosearch.evolution import Result, State, compilations, init, search, step
 from jax_prune.evosearch.front import Front, front
 from jax_prune.evosearch.masked import MaskedLoss, Means, masked_loss
 from jax_prune.evosearch.objectives import (
@@ -28,6 +28,7 @@ from jax_prune.evosearch.objectives import (
     tolerance,
 )
 from jax_prune.evosearch.pareto import Points
+from jax_prune.evosearch.record import Info
 from jax_prune.evosearch.rescoring import Rescored, rescored
 from jax_prune.evosearch.score import Score, better
 from jax_prune.evosearch.trade_off import Cost, TradeOff, kept_macs, kept_parameters, packed_bytes, trade_off

@@ -1,15 +1,15 @@
-"""A search on disk, so that a killed one goes on in the middle: the last two looks of the host, through orbax.
+"""A search on disk, so that a killed one goes on in the middle: its last two states, through orbax, and all it saw.
 
 A checkpoint is whole or not there (orbax writes beside and renames), and its files are checked by digest before orbax
-reads them, since its threads print tracebacks of what they cannot read. Of several processes the first one alone writes
-and reads, and tells the others.
+reads them, since its threads print tracebacks of what they cannot read. What the search saw since the last one goes to
+a file of its own, which later ones only name: a save costs the same however many generations there were. Of several
+processes the first one alone writes and reads, and tells the others.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -29,6 +29,8 @@ from jax_prune.types import Array, Tree
 OURS = "evosearch"  # the folder within the one given that holds checkpoints and nothing else: others' are never touched
 KEPT = 2  # checkpoints: should the newest be torn, the one before it is there
 SUM = "files.sha256"  # in a checkpoint: of all its other files
+LOOKS = "looks"  # the folder within ours of what was seen, a file for every save: GENERATIONS.safetensors
+SEPARATOR = "/"  # between the number of a look and the name of one of its arrays
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -50,15 +52,21 @@ class Keeper:
     digest: str
     seconds: float
     saved: float = dataclasses.field(default_factory=time.monotonic)
+    files: list[int] = dataclasses.field(default_factory=list)  # after how many generations each was written
+    unsaved: list[Tree] = dataclasses.field(default_factory=list)
 
-    def save(self, generations: int, tree: Tree) -> None:
-        """Writes the arrays of ``tree`` as what there is after so many generations, if it is time to."""
-        if not distributed.is_first() or time.monotonic() - self.saved < self.seconds:
+    def save(self, generations: int, state: Tree, look: Tree) -> None:
+        """Writes the ``state`` after so many generations, and all looks since the last time, if it is time to."""
+        if not distributed.is_first():
+            return
+        self.unsaved.append(look)
+        if time.monotonic() - self.saved < self.seconds:
             return
         import orbax.checkpoint as orbax
 
-        arrays = {name: np.asarray(leaf) for name, leaf in _named(tree) if np.size(leaf)}  # orbax takes no empty ones
-        facts = {"search": self.digest}
+        self._save_looks(generations)
+        arrays = {name: np.asarray(leaf) for name, leaf in _named(state) if np.size(leaf)}  # orbax takes no empty ones
+        facts = {"search": self.digest, "files": self.files}
         try:
             with _manager(self.folder) as manager:
                 arguments = {"arrays": orbax.args.PyTreeSave(arrays), "facts": orbax.args.JsonSave(facts)}
@@ -71,38 +79,74 @@ class Keeper:
             ) from error
         self.saved = time.monotonic()
 
-    def restored(self, like: Tree) -> Tree | None:
-        """The newest checkpoint that can be read, as a tree like ``like``; None where there is none.
+    def restored(self, state: Tree, look: Tree) -> tuple[Tree, list[Tree]]:
+        """The newest checkpoint that can be read, and its looks; ``state`` and none where there is no checkpoint.
 
-        Raises BadInput where it is another search's.
+        They are trees like ``state`` and ``look``. Raises BadInput where it is another search's.
         """
-        arrays = self._newest() if distributed.is_first() else None
+        arrays = self._newest() if distributed.is_first() else {}
         if distributed.count() > 1:
-            arrays = _agreed(arrays)
-        if arrays is None:
-            return None
-        leaves = [arrays.get(name, leaf) for name, leaf in _named(like)]
-        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+            arrays = safetensors.numpy.load(distributed.agreed(safetensors.numpy.save(arrays)))
+        looks = [_filled(look, arrays, f"{number}{SEPARATOR}") for number in range(_count(arrays))]
+        return _filled(state, arrays), looks
 
-    def _newest(self) -> dict[str, np.ndarray] | None:
+    def _save_looks(self, generations: int) -> None:
+        arrays = {
+            f"{number}{SEPARATOR}{name}": np.asarray(leaf)
+            for number, look in enumerate(self.unsaved)
+            for name, leaf in _named(look)
+        }
+        before = self.files[-1] if self.files else 0
+        storage.save_arrays(self._file(generations), arrays, {"search": self.digest, "after": before})
+        self.files, self.unsaved = [*self.files, generations], []
+
+    def _looks(self, files: list[int]) -> dict[str, np.ndarray]:
+        """Arrays of all looks in these files, numbered throughout. Raises where one is torn or another's."""
+        arrays: dict[str, np.ndarray] = {}
+        count = 0
+        for before, generations in zip([0, *files], files, strict=False):
+            found, facts = storage.load_arrays(self._file(generations))
+            if facts != {"search": self.digest, "after": before}:
+                raise ValueError(f"{self._file(generations).name} is of another search")
+            for name, array in found.items():
+                number, _, name = name.partition(SEPARATOR)
+                arrays[f"{count + int(number)}{SEPARATOR}{name}"] = array
+            count += _count(found)
+        return arrays
+
+    def _file(self, generations: int) -> Path:
+        return self.folder / LOOKS / f"{generations}.safetensors"
+
+    def _newest(self) -> dict[str, np.ndarray]:
+        """State and looks by name, nothing where there is no checkpoint; files that it does not name are removed."""
+        arrays = self._newest_state()
+        for path in (self.folder / LOOKS).glob("*"):
+            if path not in map(self._file, self.files):
+                path.unlink()
+        return arrays
+
+    def _newest_state(self) -> dict[str, np.ndarray]:
         if not self.folder.exists():
-            return None
+            return {}
         with _manager(self.folder) as manager:
             for generations in sorted(manager.all_steps(), reverse=True):
                 try:
                     _check_files(self.folder / str(generations))
-                    arrays, search = _read(manager, generations)
+                    arrays, facts = _read(manager, generations)
+                    if facts["search"] == self.digest:
+                        arrays |= self._looks(facts["files"])
+                        self.files = facts["files"]
                 except Exception as error:  # whatever orbax meets in one of another version
                     what = f"the checkpoint of generation {generations} in {self.folder} cannot be read"
                     progress.note(f"{what} ({shorten(said(error), 100)}): deleted, going on from before")
                     manager.delete(generations)
                     continue
-                if search != self.digest:
+                if facts["search"] != self.digest:
                     raise BadInput(
                         f"{self.folder} holds a checkpoint of another search: give each its own folder, or delete it"
                     )
                 return arrays
-        return None
+        return {}
 
 
 def _manager(folder: Path) -> Any:
@@ -117,13 +161,13 @@ def _manager(folder: Path) -> Any:
     return orbax.CheckpointManager(folder.absolute(), options=options)
 
 
-def _read(manager: Any, generations: int) -> tuple[dict[str, np.ndarray], str]:
-    """Arrays by name, and the digest of their search."""
+def _read(manager: Any, generations: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays of a state by name, and the facts beside them."""
     import orbax.checkpoint as orbax
 
     arguments = {"arrays": orbax.args.PyTreeRestore(), "facts": orbax.args.JsonRestore()}
     found = manager.restore(generations, args=orbax.args.Composite(**arguments))
-    return {name: np.asarray(array) for name, array in found["arrays"].items()}, found["facts"]["search"]
+    return {name: np.asarray(array) for name, array in found["arrays"].items()}, found["facts"]
 
 
 def _check_files(saved: Path) -> None:
@@ -142,11 +186,15 @@ def _of_files(saved: Path) -> str:
     return hashed.hexdigest()
 
 
-def _agreed(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
-    """The first process's arrays, in all of them."""
-    if json.loads(distributed.agreed(json.dumps(arrays is None).encode())):
-        return None
-    return safetensors.numpy.load(distributed.agreed(safetensors.numpy.save(arrays or {})))
+def _count(arrays: dict[str, np.ndarray]) -> int:
+    """How many looks these arrays are of."""
+    return len({name.partition(SEPARATOR)[0] for name in arrays if SEPARATOR in name})
+
+
+def _filled(like: Tree, arrays: dict[str, np.ndarray], prefix: str = "") -> Tree:
+    """A tree like ``like`` of the arrays that have its leaves' names, after the ``prefix``."""
+    leaves = [arrays.get(prefix + name, leaf) for name, leaf in _named(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _named(tree: Tree) -> Iterator[tuple[str, Any]]:

@@ -43,10 +43,10 @@ def some(
 ) -> Tree:
     """``lift`` for the entries that are ``asked`` (bool [P], may be traced); the others read ``otherwise`` [P].
 
-    Those asked come first, so that as few bodies run as they fill; ``devices`` take them in turn.
+    Those asked come first, so that as few bodies run as they fill; ``devices`` take them in turn. A body has
+    ``at_once`` entries even where there are fewer.
     """
-    length = len(asked)
-    width = min(at_once, length)
+    length, width = len(asked), at_once
     first, (row, _) = jnp.argsort(~asked), devices.place()
 
     def body(turn: Array, results: Tree) -> Tree:

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import arguments, examples, seen, sharding
+from jax_prune.evosearch import arguments, examples, seen, sharding, slots
 from jax_prune.evosearch.algorithms import find
 from jax_prune.evosearch.checkpoint import OURS, Keeper, digest
 from jax_prune.evosearch.config import Config
@@ -30,9 +30,11 @@ from jax_prune.evosearch.duel import Duel, quantiles
 from jax_prune.evosearch.evaluation import Fitness, as_pytree, evaluated, failing_in
 from jax_prune.evosearch.proposal import Outcome
 from jax_prune.evosearch.racing import ONE_DEVICE, Summed, race
+from jax_prune.evosearch.record import LIKE, Info, Look, Record
 from jax_prune.evosearch.score import Score, better, finite, gain, index_of_best, worst
 from jax_prune.evosearch.seen import Seen
 from jax_prune.evosearch.sharding import Devices
+from jax_prune.evosearch.slots import Held
 from jax_prune.evosearch.vectors import inside, latin_hypercube
 from jax_prune.types import Array, Bounds
 
@@ -50,19 +52,6 @@ class State(NamedTuple):
     memory: Any  # what the algorithm has learnt: a pytree of arrays
     seen: Seen  # what has been evaluated to its end
     losses: Array  # of the population's chunks [P, N] in a duel, else [P, 0]
-
-
-class Info(NamedTuple):
-    """What a reader wants of a generation; ``search`` stacks them: leading axis [T], ``config.sizes``, NumPy arrays."""
-
-    vectors: Array  # [P, G] as proposed
-    evaluated: Array  # bool [P]: one of the candidates; False where a slot was out of use and all else means nothing
-    score: Score  # [P] of those vectors, or a lower bound where not exact; NaN, and what was not evaluated, reads +inf
-    accepted: Array  # bool [P]: took its parent's place
-    best_score: Score  # scalars: the best so far, this generation included
-    exact: Array  # bool [P]: the score is the score; False where a trial was certain to lose before its end, or not run
-    work: Array  # float32 [P]: share of a whole evaluation that was done; 0 where the counts were seen before
-    share: Array  # float32: of the data, that this generation is judged by; scores compare where it is the same
 
 
 class Result(NamedTuple):
@@ -103,12 +92,19 @@ def step(
     algorithm whose population shrinks evaluates nothing and changes neither population nor best. Raises BadInput while
     being traced for a fitness that raises or does not return a scalar.
     """
+    return _step(key, state, config, bounds, fitness, devices, slots.everyone(config.population))
+
+
+def _step(
+    key: Array, state: State, config: Config, bounds: Bounds, fitness: Fitness, devices: Devices, held: Held
+) -> tuple[State, Info]:
+    """``step`` of a state that has the slots ``held`` alone (``slots.narrowed``)."""
     algorithm, first = find(config.algorithm), state.generation == 0
     anew = reduce(or_, [state.generation == start for start in config.starts[1:]], first)
     trials = algorithm.propose(key, state.population, state.score, state.memory, config, bounds)
     vectors = jnp.where(anew, state.population, trials.vectors)
     asked = jnp.ones(len(vectors), bool) if trials.asked is None else anew | trials.asked
-    score, exact, work, remembered, losses = _evaluated(state, vectors, asked, config, fitness, devices)
+    score, exact, work, remembered, losses = _evaluated_among_all(state, vectors, asked, config, fitness, devices, held)
     judged = _where(exact, score, worst(len(vectors)))  # who was decided early has lost, whatever its bound reads
     accepted = better(judged, state.score) & finite(judged)
     population = jnp.where(accepted[:, None], vectors, state.population)
@@ -166,35 +162,39 @@ def search(
     box, fitness = checked(bounds), as_pytree(fitness)
     total = len(config.sizes)
     length = 1 if isinstance(fitness, Summed) else chunk_length(config)
-    infos: list[Info] = []
+    slots_needed = partial(find(config.algorithm).slots, config)
+    record = Record(
+        total, config.population, state.population.shape[1], dropped=slots_needed(total - 1) < config.population
+    )
     keeper = None
     if checkpoint is not None:
         keeper = Keeper(Path(checkpoint) / OURS, digest(key, config, box, fitness, start), checkpoint_seconds)
-        state, infos = _resumed(keeper, state)
-        _check_same(state, infos, fitness)
-    done = len(infos[0].vectors) if infos else 0
+        state = _resumed(keeper, state, record)
+        _check_same(state, record, fitness)
+    done = record.generations
     fitness = examples.ordered(init_key, config, fitness)
     arranged = {first + 1 for first in config.starts}
     if done and progress is not None:
-        progress(done, _text(infos[-1]))
+        progress(done, _text(record))
     for first in range(done, total, length):
         if first == done or first in config.starts or first in arranged:
-            judged = examples.at(config, fitness, first, _joined(infos) if infos else None)
+            judged = examples.at(config, fitness, first, record.info)
             placed = sharding.shared_out(judged, mesh)
         if isinstance(judged, Summed) and first in config.starts:
             state = _forgotten(state, config, judged)
         elif first in arranged:
             state = state._replace(seen=seen.empty(len(state.seen.marks)))  # sums are rounded anew
         with failing_in(first, min(first + length, total) - 1):
-            state, info = _looked(step_key, state, config, length, box, placed, mesh)
-            info = jax.tree.map(lambda leaf, left=total - first: leaf[:left], jax.device_get(info))
-        infos.append(_of_all(info, judged, fitness))
-        _check_scored(infos[-1], first)
+            state, look = _looked(step_key, state, config, length, slots_needed(first), box, placed, mesh)
+            look = look.first(total - first)
+        look = look._replace(info=_of_all(look.info, judged, fitness))
+        record.add(look)
+        _check_scored(look.info, first)
         if keeper is not None:
-            keeper.save(min(first + length, total), (state, _joined(infos)))
+            keeper.save(record.generations, state, look)
         if progress is not None:
-            progress(min(length, total - first), _text(infos[-1]))
-    return Result(np.asarray(state.best), jax.device_get(state.best_score), state, _joined(infos))
+            progress(min(length, total - first), _text(record))
+    return Result(np.asarray(state.best), jax.device_get(state.best_score), state, record.info)
 
 
 def checked(bounds: Bounds) -> Bounds:
@@ -215,30 +215,50 @@ def checked(bounds: Bounds) -> Bounds:
 _spread = jax.jit(latin_hypercube, static_argnames="population")
 
 
-@partial(jax.jit, static_argnames=("config", "length", "mesh"))
+@partial(jax.jit, static_argnames=("config", "length", "count", "mesh"))
 def _generations(
-    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness, mesh: Mesh | None
-) -> tuple[State, Info]:
+    key: Array,
+    state: State,
+    config: Config,
+    length: int,
+    count: int,
+    bounds: Bounds,
+    fitness: Fitness,
+    mesh: Mesh | None,
+) -> tuple[State, Look]:
+    """So many generations of the best ``count`` slots; the state that comes out has all of them."""
     devices = ONE_DEVICE if mesh is None else sharding.devices_of(mesh, isinstance(fitness, Summed))
 
-    def run(key: Array, state: State, bounds: Bounds, fitness: Fitness) -> tuple[State, Info]:
-        def body(state: State, _: None) -> tuple[State, Info]:
-            return step(jax.random.fold_in(key, state.generation), state, config, bounds, fitness, devices)
+    algorithm = find(config.algorithm)
 
-        return jax.lax.scan(body, state, length=length)
+    def run(key: Array, state: State, bounds: Bounds, fitness: Fitness) -> tuple[State, Look]:
+        held = slots.best(state.score, count)
+
+        def body(part: State, _: None) -> tuple[State, Info]:
+            return _step(jax.random.fold_in(key, part.generation), part, config, bounds, fitness, devices, held)
+
+        part, info = jax.lax.scan(body, slots.narrowed(state, held, algorithm), length=length)
+        return slots.widened(part, state, held, algorithm), Look(info, held.slots)
 
     run_by = run if mesh is None else partial(sharding.on_all, run, mesh)
     return run_by(key, state, bounds, fitness)
 
 
 def _looked(
-    key: Array, state: State, config: Config, length: int, bounds: Bounds, fitness: Fitness, mesh: Mesh | None
-) -> tuple[State, Info]:
+    key: Array,
+    state: State,
+    config: Config,
+    length: int,
+    count: int,
+    bounds: Bounds,
+    fitness: Fitness,
+    mesh: Mesh | None,
+) -> tuple[State, Look]:
     """``_generations`` where they are to run; what comes out lies on this process's own device."""
     if mesh is None:
-        return _generations(key, state, config, length, bounds, fitness, None)
+        return _generations(key, state, config, length, count, bounds, fitness, None)
     key, state, bounds = sharding.everywhere((key, state, bounds), mesh)
-    return sharding.local(_generations(key, state, config, length, bounds, fitness, mesh))
+    return sharding.local(_generations(key, state, config, length, count, bounds, fitness, mesh))
 
 
 def compilations() -> int:
@@ -246,26 +266,40 @@ def compilations() -> int:
     return int(_generations._cache_size())  # type: ignore[attr-defined]
 
 
+def _evaluated_among_all(
+    state: State, vectors: Array, asked: Array, config: Config, fitness: Fitness, devices: Devices, held: Held
+) -> tuple[Score, Array, Array, Seen, Array]:
+    """``_evaluated`` of vectors [S, G]; a race has them where they stand among all slots: lanes round differently."""
+    if not isinstance(fitness, Summed):
+        return _evaluated(state, vectors, asked, config, fitness, devices)
+    bar = jax.tree.map(partial(held.spread, fill=jnp.inf), state.score)
+    score, exact, work, remembered, losses = _evaluated(
+        state._replace(score=bar), held.spread(vectors), held.spread(asked), config, fitness, devices
+    )
+    return *jax.tree.map(held.of, (score, exact, work)), remembered, losses
+
+
 def _evaluated(
     state: State, vectors: Array, asked: Array, config: Config, fitness: Fitness, devices: Devices
 ) -> tuple[Score, Array, Array, Seen, Array]:
     """Scores [P], whether they are exact [P], the work they took [P], what is remembered, the survivors' losses."""
+    at_once = min(config.at_once, config.population)
     pairwise, unbarred = find(config.algorithm).pairwise, worst(len(vectors))
     if config.race == "none" or not isinstance(fitness, Summed) or (config.race == "paired" and not pairwise):
-        score, work, _ = race(fitness, vectors, unbarred, asked, config.at_once, devices)
+        score, work, _ = race(fitness, vectors, unbarred, asked, at_once, devices)
         return score, asked, work, state.seen, state.losses
     if config.race == "paired":
         duel = Duel(state.losses, jnp.asarray(quantiles(fitness.chunk_count, config.confidence)))
-        score, work, losses = race(fitness, vectors, state.score, asked, config.at_once, devices, duel)
+        score, work, losses = race(fitness, vectors, state.score, asked, at_once, devices, duel)
         exact = work == 1
         accepted = exact & better(score, state.score)
         return score, exact, work, state.seen, jnp.where(accepted[:, None], losses, state.losses)
-    lanes = jnp.arange(len(vectors)) % min(config.at_once, len(vectors))  # those of a body may round differently
+    lanes = jnp.arange(len(vectors)) % at_once  # those of a body may round differently
     marks = seen.marks(jnp.column_stack([jax.vmap(fitness.kept)(vectors), lanes]))
     remembered, found = seen.look_up(state.seen, marks)
     known = found & asked
     bar = state.score if pairwise else unbarred
-    score, work, _ = race(fitness, vectors, bar, asked & ~found, config.at_once, devices)
+    score, work, _ = race(fitness, vectors, bar, asked & ~found, at_once, devices)
     exact = known | (work == 1)
     memory = seen.insert(state.seen, marks, score, exact & ~known)
     return _where(known, remembered, score), exact, work, memory, state.losses
@@ -283,15 +317,12 @@ def _forgotten(state: State, config: Config, fitness: Summed) -> State:
     )
 
 
-def _joined(infos: list[Info]) -> Info:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *infos)
-
-
-def _resumed(keeper: Keeper, state: State) -> tuple[State, list[Info]]:
-    """The state that a killed search had come to, and its Info until then; ``state`` and none where it begins."""
-    like = Info(0, 0, Score(0, 0), 0, Score(0, 0), 0, 0, 0)  # type: ignore[arg-type]
-    found = keeper.restored((state, like))
-    return (state, []) if found is None else (jax.tree.map(jnp.asarray, found[0]), [found[1]])
+def _resumed(keeper: Keeper, state: State, record: Record) -> State:
+    """The state that a killed search had come to, what it saw until then recorded; ``state`` where it begins."""
+    found, looks = keeper.restored(state, LIKE)
+    for look in looks:
+        record.add(look)
+    return jax.tree.map(jnp.asarray, found)
 
 
 def _of_all(info: Info, judged: Fitness, fitness: Fitness) -> Info:
@@ -303,12 +334,12 @@ def _of_all(info: Info, judged: Fitness, fitness: Fitness) -> Info:
     return info._replace(work=info.work * share, share=info.share * share)
 
 
-def _check_same(state: State, infos: list[Info], fitness: Fitness) -> None:
+def _check_same(state: State, record: Record, fitness: Fitness) -> None:
     """Raises BadInput where a resumed search's best has another score now: a name does not tell a function's constants.
 
     What is ``Summed`` has its arrays in the digest, and sums that depend on the order of examples.
     """
-    if not infos or isinstance(fitness, Summed):
+    if not record.generations or isinstance(fitness, Summed):
         return
     (now,) = jax.device_get(evaluated(fitness, state.best[None], 1).value)
     before = float(state.best_score.value)
@@ -361,6 +392,6 @@ def _check_scored(info: Info, first: int) -> None:
         )
 
 
-def _text(info: Info) -> str:
-    value, violation = (float(leaf[-1]) for leaf in info.best_score)
+def _text(record: Record) -> str:
+    value, violation = (float(leaf[record.generations - 1]) for leaf in record.info.best_score)
     return f"best {value:.6g}" if violation == 0 else f"best {value:.6g}, violation {violation:.3g}"

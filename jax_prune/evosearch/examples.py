@@ -16,7 +16,7 @@ from jax_prune.evosearch.score import Score, index_of_best
 from jax_prune.types import Array
 
 if TYPE_CHECKING:
-    from jax_prune.evosearch.evolution import Info
+    from jax_prune.evosearch.record import Info
 
 SHUFFLE = 2  # folded into the initial key for the order of examples where a part stands for all of them
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax_prune import storage
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.evaluation import decoded
-from jax_prune.evosearch.evolution import Info
+from jax_prune.evosearch.record import Info
 
 COLUMNS = ("generation", "candidate", "accepted", "value", "violation", "exact", "work", "share")
 

@@ -1,6 +1,7 @@
-"""Who is better when several objectives count: dominance, ranks, crowding, and an archive of the best.
+"""Who is better when several objectives count: dominance, ranks, thinning, and an archive of the best.
 
-Everything is pure, of static shapes, and lower is better. Named lengths: N points, M objectives.
+Everything is pure, of static shapes, and lower is better. Named lengths: N points, M objectives. Points are compared
+with all others a block at a time, so that memory grows with N, not with its square.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jax_prune.types import Array
 
 LARGEST = float(jnp.finfo(jnp.float32).max)
+BLOCK = 128  # points that are compared with all N at once
 
 
 class Points(NamedTuple):
@@ -54,44 +56,44 @@ def no_worse(left: Points, right: Points) -> Array:
     return (left.violation < right.violation) | ((left.violation == right.violation) & no_higher)
 
 
-def dominance(points: Points) -> Array:
-    """bool [N, N]: whether the row's point dominates the column's, no worse and not the same: O(N^2 M)."""
-    no_higher = no_worse(jax.tree.map(lambda leaf: leaf[:, None], points), points)
-    return no_higher & ~no_higher.T
+def dominates(left: Points, right: Points) -> Array:
+    """Whether ``left`` is no worse than ``right`` and not the same: bool, shapes broadcast."""
+    return no_worse(left, right) & ~no_worse(right, left)
+
+
+def dominators(points: Points, among: Array) -> Array:
+    """How many of those ``among`` (bool [N]) dominate each point: int32 [N]. O(N^2 M)."""
+
+    def of(point: Points) -> Array:
+        return jnp.sum(among & dominates(points, point), dtype=jnp.int32)
+
+    return jax.lax.map(of, points, batch_size=BLOCK)
 
 
 def ranks(points: Points, among: Array) -> Array:
     """Non-dominated ranks int32 [N] of those ``among`` (bool [N]); N for the others (Deb et al. 2002, III.A).
 
-    0 for what no other dominates, 1 for what no other does when those are gone, and so on.
+    0 for what no other dominates, 1 for what no other does when those are gone, and so on. O(N^2 M), whatever the
+    number of ranks: who is ranked is taken off once from the dominators of all others, as in the paper.
     """
     size = len(among)
-    beats = dominance(points)
 
-    def peel(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        rank, left, number = state
-        front = left & ~(beats & left[:, None]).any(axis=0)
-        return jnp.where(front, number, rank), left & ~front, number + 1
+    def peel(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        rank, left, above, number = state
+        front = left & (above == 0)
+        return jnp.where(front, number, rank), left & ~front, above - _beaten(points, front), number + 1
 
-    start = jnp.full(size, size, jnp.int32), among, jnp.zeros((), jnp.int32)
+    start = jnp.full(size, size, jnp.int32), among, dominators(points, among), jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(lambda state: state[1].any(), peel, start)[0]
-
-
-def crowding(values: Array, among: Array) -> Array:
-    """Crowding distances float32 [N] of those ``among`` (bool [N]), 0 of the others (Deb et al. 2002, III.B).
-
-    The sum over objectives of the distance between the next lower and the next higher one, as a share of the
-    range; +inf for the lowest and the highest. Equal values stand in ascending order of index; an objective with
-    no range counts for nothing.
-    """
-    return jnp.where(among, _distance(values, _neighbours(values, among), _span(values, among)), 0)
 
 
 def thinned(values: Array, among: Array, most: Array | int) -> Array:
     """Which ``most`` of those ``among`` (bool [N]) are left when the most crowded goes, one after the other.
 
-    Distances are renewed after each (Kukkonen and Deb 2006): the extremes go last, and clusters lose but their
-    surplus. O(N M) for each that goes.
+    Crowding is the sum over objectives of the distance between the next lower and the next higher point, as a share of
+    the range; infinite for the lowest and the highest (Deb et al. 2002, III.B). Equal values stand in ascending order
+    of index; an objective with no range counts for nothing. Distances are renewed after each that goes (Kukkonen and
+    Deb 2006): the extremes go last, and clusters lose but their surplus. O(N M) for each.
     """
     span = _span(values, among)
 
@@ -110,10 +112,10 @@ def fittest(points: Points, among: Array, most: int) -> Array:
 
     The truncation of GDE3 (Kukkonen and Lampinen 2005) and NSGA-II (Deb et al. 2002).
     """
-    rank = ranks(points, among)
-    through = (rank[:, None] >= rank).sum(axis=1)  # how many are as good by rank
+    rank, size = ranks(points, among), len(among)
+    through = jnp.cumsum(jnp.zeros(size + 1, jnp.int32).at[rank].add(1))[rank]  # how many are as good by rank
     sure = among & (through <= most)
-    cut = jnp.min(jnp.where(among & ~sure, rank, len(rank)))
+    cut = jnp.min(jnp.where(among & ~sure, rank, size))
     return sure | thinned(points.values, among & (rank == cut), most - sure.sum())
 
 
@@ -135,7 +137,7 @@ def insert(archive: Points, points: Points) -> Points:
     Finite points only; equal values and violation are kept once, the first. Over capacity the most crowded go.
     """
     pool, size = join(archive, points), len(archive.violation)
-    chosen = finite(pool) & ~dominance(pool).any(axis=0) & ~_repeated(pool)
+    chosen = finite(pool) & (dominators(pool, jnp.ones(len(pool.violation), bool)) == 0) & ~_repeated(pool)
     return take(pool, thinned(pool.values, chosen, size), size)
 
 
@@ -183,7 +185,24 @@ def _span(values: Array, among: Array) -> Array:
     return highest - jnp.min(jnp.where(among[:, None], values, jnp.inf), axis=0)
 
 
+def _beaten(points: Points, front: Array) -> Array:
+    """How many of the ``front`` (bool [N]) dominate each point: int32 [N], a block of the front at a time."""
+    size, members = len(front), jnp.argsort(~front)
+    places = jnp.arange(min(BLOCK, size))
+
+    def add(turn: Array, counts: Array) -> Array:
+        at = turn * len(places) + places
+        block = jax.tree.map(lambda leaf: leaf[members[at % size]][:, None], points)
+        beats = dominates(block, points) & (at < front.sum())[:, None]
+        return counts + beats.sum(axis=0, dtype=jnp.int32)
+
+    return jax.lax.fori_loop(0, -(-front.sum() // len(places)), add, jnp.zeros(size, jnp.int32))
+
+
 def _repeated(points: Points) -> Array:
     """Whether an earlier point has the same values and violation: bool [N]."""
-    same = (points.values[:, None] == points.values).all(axis=-1) & (points.violation[:, None] == points.violation)
-    return jnp.triu(same, 1).any(axis=0)
+    columns = jnp.column_stack([points.violation, points.values])
+    order = jnp.lexsort(columns.T)  # stable: of equal points the first comes first
+    sorted_ = columns[order]
+    again = jnp.concatenate([jnp.zeros(1, bool), (sorted_[1:] == sorted_[:-1]).all(axis=1)])
+    return jnp.zeros(len(again), bool).at[order].set(again)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jax_prune.evosearch.archive import Archive
 from jax_prune.evosearch.score import Score, order
+from jax_prune.evosearch.slots import Held
 from jax_prune.evosearch.vectors import REPAIRS, below, distinct
 from jax_prune.types import Array, Bounds
 
@@ -45,7 +46,9 @@ class Algorithm(NamedTuple):
 
     ``begin`` sees generation 0, the initial candidates, ``learn`` all that follow. ``sizes``: how many candidates each
     generation evaluates, known beforehand. Without ``pairwise`` the algorithm itself reads all scores, not only who
-    replaced its parent, and so no trial is decided early.
+    replaced its parent, and so no trial is decided early. ``slots``: how many of the P slots arrays hold from a
+    generation on, the others being out of use for good; ``narrowed`` is the memory at slots int32 [S] alone,
+    ``widened`` such a one for all slots again, given the one that was narrowed.
     """
 
     propose: Callable[[Array, Array, Score, Any, Config, Bounds], Trials]
@@ -54,6 +57,9 @@ class Algorithm(NamedTuple):
     begin: Callable[[Array, Any, Outcome, Config], Any] = lambda key, memory, outcome, config: memory
     sizes: Callable[[Config], tuple[int, ...]] = lambda config: (config.population,) * (config.generations + 1)
     pairwise: bool = True
+    slots: Callable[[Config, int], int] = lambda config, generation: config.population
+    narrowed: Callable[[Any, Array], Any] = lambda memory, slots: memory
+    widened: Callable[[Any, Any], Any] = lambda memory, whole: memory
 
     def forgets_scores(self, config: Config) -> bool:
         """Whether what it has learnt stays good once candidates are scored on other data."""
@@ -69,9 +75,14 @@ def crossed(share: Array, draws: Array, sure: Array) -> Array:
     return (draws < share).T | (below(sure, length)[:, None] == jnp.arange(length))
 
 
-def cross(key: Array, parents: Array, mutants: Array, taken: Array, repair: str, bounds: Bounds) -> Array:
-    """Parents [P, G] with the entries ``taken`` from mutants that were brought back into the box."""
-    return jnp.where(taken, REPAIRS[repair](jax.random.fold_in(key, REPAIR), mutants, bounds), parents)
+def cross(
+    key: Array, parents: Array, mutants: Array, taken: Array, repair: str, bounds: Bounds, held: Held | None = None
+) -> Array:
+    """Parents [P, G] with the entries ``taken`` from mutants that were brought back into the box.
+
+    They are the slots ``held``, by default all.
+    """
+    return jnp.where(taken, REPAIRS[repair](jax.random.fold_in(key, REPAIR), mutants, bounds, held), parents)
 
 
 def leaders(ranking: Array, draws: Array, share: Array | float, active: Array | None = None) -> Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jax_prune.evosearch.slots import Held, everyone
 from jax_prune.types import Array, Bounds
 
 NEAR = 0.04  # measured beside 0.1: benchmarks/search_nets.py
@@ -44,16 +45,17 @@ def inside(vectors: ArrayLike, bounds: Bounds) -> Array:
     return jnp.clip(vectors, bounds.lower, bounds.upper)
 
 
-def resample(key: Array, vectors: Array, bounds: Bounds) -> Array:
-    """Every entry that left the box is drawn anew, uniformly, inside it."""
-    fresh = uniform(key, vectors.shape[0], bounds)
+def resample(key: Array, vectors: Array, bounds: Bounds, held: Held | None = None) -> Array:
+    """Every entry that left the box is drawn anew, uniformly, inside it; rows are the slots ``held``, or all."""
+    held = everyone(len(vectors)) if held is None else held
+    fresh = held.of(uniform(key, held.population, bounds))
     left = (vectors < bounds.lower) | (vectors > bounds.upper)
     return inside(jnp.where(left, fresh, vectors), bounds)
 
 
-REPAIRS: dict[str, Callable[[Array, Array, Bounds], Array]] = {
-    "reflect": lambda key, vectors, bounds: reflect(vectors, bounds),
-    "clip": lambda key, vectors, bounds: inside(vectors, bounds),
+REPAIRS: dict[str, Callable[..., Array]] = {
+    "reflect": lambda key, vectors, bounds, held=None: reflect(vectors, bounds),
+    "clip": lambda key, vectors, bounds, held=None: inside(vectors, bounds),
     "resample": resample,
 }
 

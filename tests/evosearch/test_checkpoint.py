@@ -115,6 +115,42 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(tmp_path, fitness_o
     assert len(said) == 1 and "generation 5" in said[0] and "going on from before" in said[0]
 
 
+@pytest.mark.parametrize(("file", "first_told"), [("5", 4), ("1", 1)])
+def test_a_torn_file_of_what_was_seen_takes_the_checkpoints_with_it_that_name_it(
+    tmp_path, fitness_of, file, first_told
+):
+    form, config = CASES[1]
+    fitness, box = fitness_of(form)
+    whole = evosearch.search(jax.random.key(2), config, box, fitness)
+
+    def search(progress=None):
+        return evosearch.search(
+            jax.random.key(2), config, box, fitness, progress=progress, checkpoint=tmp_path, checkpoint_seconds=0
+        )
+
+    with pytest.raises(Stopped):
+        search(stopped_after(5))
+    torn = tmp_path / "evosearch" / "looks" / f"{file}.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-7])
+    told = []
+    same(search(lambda generations, text: told.append(generations)), whole)
+    assert told[0] == first_told and sum(told) == len(config.sizes)
+
+
+def test_a_save_costs_the_same_however_long_the_search_has_run(tmp_path):
+    """Every generation is written once: files of what was seen do not grow, nor does the state."""
+    box, length = Bounds(np.zeros(50), np.ones(50)), 12
+    config = Config("shade", 16, length - 1, at_once=16, chunk=1)
+    evosearch.search(jax.random.key(0), config, box, total, checkpoint=tmp_path, checkpoint_seconds=0)
+    sizes = [path.stat().st_size for path in (tmp_path / "evosearch" / "looks").iterdir()]
+    assert len(sizes) == length and max(sizes) < 1.02 * min(sizes)
+    vectors = 4 * 16 * 50
+    assert vectors < min(sizes) < 2 * vectors
+    states = [sum(path.stat().st_size for path in (tmp_path / "evosearch" / str(step)).rglob("*") if path.is_file())
+              for step in (length - 1, length)]  # fmt: skip
+    assert abs(states[1] - states[0]) < 0.1 * states[0]
+
+
 def test_where_nothing_can_be_read_it_begins_anew(tmp_path, fitness_of):
     form, config = CASES[2]
     fitness, box = fitness_of(form)
@@ -234,7 +270,7 @@ def kill_after(process, looks, seconds):
 def killed_while_saving(folder, out, renaming):
     """SIGKILL in the middle of a save, which leaves what it had written so far."""
     assert start(folder, out, renaming).wait(300) == -signal.SIGKILL
-    assert [path for path in folder.rglob("*") if "tmp" in path.name]
+    assert [path for path in folder.rglob("*") if "tmp" in path.name or path.suffix == ".part"]
 
 
 def test_killed_in_the_middle_and_while_saving(tmp_path):

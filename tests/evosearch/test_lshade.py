@@ -27,6 +27,10 @@ def sphere(genome):
     return jnp.sum((genome - 1) ** 2)
 
 
+def waves(genome):
+    return sphere(genome) + 3 * jnp.sum(jnp.cos(2 * genome))
+
+
 @given(population=st.integers(4, 60), generations=st.integers(0, 60))
 @settings(max_examples=60, deadline=None)
 def test_the_population_shrinks_linearly_and_evaluates_exactly_as_many_as_others(population, generations):
@@ -57,6 +61,68 @@ def test_only_the_best_of_the_population_are_parents(at_once):
 def test_who_dropped_out_never_comes_back():
     evaluated = evosearch.search(jax.random.key(1), shrinking(14, 12), BOX, sphere).info.evaluated
     assert (np.diff(evaluated.astype(int), axis=0) <= 0).all() and not evaluated[-1].all()
+
+
+@pytest.mark.parametrize(
+    ("population", "repair", "at_once", "chunk"),
+    [(256, "reflect", 256, 4), (301, "resample", 16, 7), (256, "clip", 1, 20)],
+)
+def test_leaving_slots_out_changes_nothing(population, repair, at_once, chunk):
+    """``step`` by hand always has all slots."""
+    config = shrinking(population, 6, repair=repair, at_once=at_once, chunk=chunk)
+    numbers = {lshade.slots_needed(config, generation) for generation in range(0, len(config.sizes), chunk)}
+    assert len(numbers) > 1
+    before, rugged = evosearch.compilations(), jax.tree_util.Partial(waves)
+    found = evosearch.search(jax.random.key(1), config, BOX, rugged)
+    assert evosearch.compilations() == before + len(numbers)
+    init_key, key = jax.random.split(jax.random.key(1))
+    state, step = evosearch.init(init_key, config, BOX), jax.jit(evosearch.step, static_argnames="config")
+    box = Bounds(*(jnp.asarray(side, jnp.float32) for side in BOX))
+    for number in range(-(-len(config.sizes) // chunk) * chunk):  # the last look goes beyond the end
+        state, info = step(jax.random.fold_in(key, state.generation), state, config=config, bounds=box, fitness=rugged)
+        if number >= len(config.sizes):
+            continue
+        of_search = jax.tree.map(lambda leaf, at=number: leaf[at], found.info)
+        np.testing.assert_array_equal(info.vectors[info.evaluated], of_search.vectors[info.evaluated])
+        jax.tree.map(np.testing.assert_array_equal, info[1:], of_search[1:])
+        assert of_search.evaluated.sum() == config.sizes[number]
+    held = int(state.memory.archive.filled)
+    both = [end._replace(memory=end.memory._replace(archive=end.memory.archive.vectors[:held]))
+            for end in (found.state, state)]  # fmt: skip
+    jax.tree.map(np.testing.assert_array_equal, *both)
+
+
+def test_in_a_race_too_leaving_slots_out_changes_nothing(problem, loss):
+    """Lanes of a body may round differently: candidates keep theirs."""
+    ratios = Bounds(np.zeros(3), np.full(3, 0.9))
+    masked = evosearch.masked_loss(*problem, loss, None, chunk=9)
+    fitness, box = evosearch.budget_loss(masked, 70, ratios), evosearch.genome_box(masked.sizes, ratios)
+    raced, whole = (
+        evosearch.search(jax.random.key(0), shrinking(256, 4, at_once=8, race=race), box, fitness)
+        for race in ("exact", "none")
+    )
+    assert lshade.slots_needed(shrinking(256, 4), len(raced.info.vectors) - 1) < 256
+    np.testing.assert_array_equal(raced.info.vectors, whole.info.vectors)
+    jax.tree.map(np.testing.assert_array_equal, raced.state.population, whole.state.population)
+    assert (raced.info.work.sum(1) < whole.info.work.sum(1)).any()
+
+
+def test_with_slots_left_out_a_stopped_search_ends_with_the_same_bits(tmp_path):
+    config = shrinking(256, 4, at_once=256)
+    fitness = jax.tree_util.Partial(waves)
+    whole = evosearch.search(jax.random.key(3), config, BOX, fitness)
+    looks = []
+
+    def stop(generations, text):
+        looks.append(generations)
+        if len(looks) == 5:
+            raise KeyboardInterrupt
+
+    where = {"checkpoint": tmp_path, "checkpoint_seconds": 0}
+    with pytest.raises(KeyboardInterrupt):
+        evosearch.search(jax.random.key(3), config, BOX, fitness, progress=stop, **where)
+    resumed = evosearch.search(jax.random.key(3), config, BOX, fitness, **where)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
 
 
 def test_steps_beyond_the_end_change_nothing():

@@ -1,4 +1,4 @@
-"""Dominance, ranks, crowding and the archive against brute force, ties and failures included."""
+"""Dominance, ranks, thinning and the archive against brute force, ties and failures included."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZE = 9
 RANGE = 8  # of all values: a power of two, so that shares of the range are exact and ties break alike
 EMPTY = np.inf
 FEW = st.integers(1, 3)
-ranks, crowding, thinned, dominance = map(jax.jit, (pareto.ranks, pareto.crowding, pareto.thinned, pareto.dominance))
+ranks, thinned, dominators = map(jax.jit, (pareto.ranks, pareto.thinned, pareto.dominators))
 insert, fittest = jax.jit(pareto.insert), jax.jit(pareto.fittest, static_argnums=2)
 
 
@@ -77,25 +77,18 @@ def brute_thinned(values, among, most):
 
 
 @settings(deadline=None, max_examples=50)
-@given(points())
-def test_dominance_is_the_definition(drawn):
-    found = np.asarray(dominance(drawn))
-    expected = [[beats(drawn, i, j) for j in range(SIZE)] for i in range(SIZE)]
-    np.testing.assert_array_equal(found, expected)
+@given(points(), present())
+def test_dominators_are_counted_by_the_definition(drawn, among):
+    rows = jax.tree.map(lambda leaf: leaf[:, None], drawn)
+    expected = np.array([[beats(drawn, i, j) for j in range(SIZE)] for i in range(SIZE)])
+    np.testing.assert_array_equal(pareto.dominates(rows, drawn), expected)
+    np.testing.assert_array_equal(dominators(drawn, among), expected[among].sum(axis=0))
 
 
 @settings(deadline=None, max_examples=50)
 @given(points(), present())
 def test_ranks_peel_front_after_front(drawn, among):
     np.testing.assert_array_equal(ranks(drawn, among), brute_ranks(drawn, among))
-
-
-@settings(deadline=None, max_examples=50)
-@given(points(), present())
-def test_crowding_is_the_definition(drawn, among):
-    among &= np.isfinite(drawn.violation)
-    if among.any():
-        np.testing.assert_allclose(crowding(drawn.values, among), brute_crowding(drawn.values, among), rtol=1e-6)
 
 
 @settings(deadline=None, max_examples=50)
@@ -166,8 +159,7 @@ def test_a_full_archive_keeps_its_extremes():
 
 
 @pytest.mark.parametrize("objectives", [2, 3])
-def test_ranks_and_crowding_are_pymoos(objectives):
-    from pymoo.operators.survival.rank_and_crowding import metrics
+def test_ranks_are_pymoos(objectives):
     from pymoo.util.nds import non_dominated_sorting as sorting
 
     values = np.random.default_rng(objectives).normal(size=(60, objectives)).astype(np.float32)
@@ -175,7 +167,57 @@ def test_ranks_and_crowding_are_pymoos(objectives):
     found = np.asarray(ranks(feasible, np.ones(60, bool)))
     for number, front in enumerate(sorting.NonDominatedSorting().do(values)):
         np.testing.assert_array_equal(np.flatnonzero(found == number), np.sort(front))
-        if len(front) > 2:  # of one or two, all are extremes
-            expected = metrics.get_crowding_function("cd").do(values[front], n_remove=0)
-            expected = np.where(expected >= 1e14, np.inf, expected * objectives)  # pymoo divides by M
-            np.testing.assert_allclose(crowding(values, found == number)[front], expected, rtol=1e-4)
+
+
+def many(size, seed):
+    """Points on a coarse grid, with ties, copies, infeasible and failed ones."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(12, size=(size, 3)).astype(np.float32)
+    violation = np.where(rng.random(size) < 0.2, rng.integers(1, 4, size), 0).astype(np.float32)
+    failed = rng.random(size) < 0.1
+    values[failed], violation[failed] = EMPTY, EMPTY
+    return Points(np.arange(size, dtype=np.float32)[:, None], values, violation)
+
+
+def dense_dominance(points):
+    """The whole matrix bool [N, N]: the row's point dominates the column's."""
+    left, right = points.violation[:, None], points.violation[None]
+    no_higher = (points.values[:, None] <= points.values[None]).all(-1)
+    lower = (points.values[:, None] < points.values[None]).any(-1)
+    return (left < right) | ((left == right) & no_higher & lower)
+
+
+@pytest.mark.parametrize("size", [pareto.BLOCK, 2 * pareto.BLOCK + 1, 3 * pareto.BLOCK - 1])
+def test_blocks_give_what_the_whole_matrix_gives(size):
+    drawn, most = many(size, size), size // 3
+    among = np.random.default_rng(1).random(size) < 0.9
+    matrix = dense_dominance(drawn)
+    np.testing.assert_array_equal(dominators(drawn, among), matrix[among].sum(axis=0))
+    rank, left, number = np.full(size, size), among.copy(), 0
+    while left.any():
+        front = left & ~matrix[left].any(axis=0)
+        rank[front] = number
+        left, number = left & ~front, number + 1
+    np.testing.assert_array_equal(ranks(drawn, among), rank)
+    through = (rank[:, None] >= rank).sum(axis=1)
+    sure = among & (through <= most)
+    cut = rank[among & ~sure].min()
+    last = thinned(drawn.values, among & (rank == cut), most - sure.sum())
+    np.testing.assert_array_equal(fittest(drawn, among, most), sure | np.asarray(last))
+    _, first = np.unique(np.column_stack([drawn.values, drawn.violation]), axis=0, return_index=True)
+    kept = np.intersect1d(first, np.flatnonzero(np.isfinite(drawn.violation) & ~matrix.any(axis=0)))
+    archive = insert(pareto.empty(size, 1, 3), drawn)
+    held = np.isfinite(np.asarray(archive.violation))
+    np.testing.assert_array_equal(np.sort(np.asarray(archive.vectors)[held, 0]), kept)
+
+
+def test_memory_grows_with_the_points_not_with_their_square():
+    def temporary(size):
+        shapes = jax.eval_shape(lambda: pareto.empty(size, 4, 3))
+        among = jax.ShapeDtypeStruct((size,), bool)
+        selection = fittest.lower(shapes, among, size // 2).compile().memory_analysis().temp_size_in_bytes
+        archiving = insert.lower(shapes, shapes).compile().memory_analysis().temp_size_in_bytes
+        return np.array([selection, archiving])
+
+    few, more = temporary(1024), temporary(4096)
+    assert (more < 5 * few).all() and (more < 4096**2).all()
