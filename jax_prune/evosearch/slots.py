@@ -1,7 +1,7 @@
 """Slots of a population that shrinks: those that will never be used again leave the arrays, at a few static sizes.
 
-What is left finds what all slots together would, bit for bit: evaluation, sums and random draws see every slot where it
-stood.
+What is left finds what all slots together would, bit for bit: sums, draws and races see every slot where it stood.
+(Fewer candidates of a plain function at once are another program, which XLA may round otherwise.)
 """
 
 from __future__ import annotations

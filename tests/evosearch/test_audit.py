@@ -40,7 +40,7 @@ def brute_force(problem, oracle, seed, config, fitness, info):
 
 @pytest.mark.parametrize("shares", [(1.0,), (0.5, 1.0)])
 def test_counts_what_brute_force_counts(make, loss, oracle, shares):
-    config = Config(population=12, generations=10, at_once=4, race="paired", confidence=0.5, fidelity=shares)
+    config = Config("rand1bin", 12, 10, at_once=4, race="paired", confidence=0.5, fidelity=shares)
     differed = []
     for seed in range(2):
         problem = make(seed)

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.optimized
+
 # a whole run in miniature; the number at once is fixed, since a probe's choice would change last bits
 SETTINGS = {
     "seed": 5, "rounds": 2, "compression": 10, "dense_steps": 200, "committee": 2, "round_steps": 200,
@@ -21,8 +23,6 @@ MAIN = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from jax_prune.cli import console
-
-pytestmark = pytest.mark.optimized
 console()
 """
 
