@@ -23,13 +23,13 @@ from jax_prune.types import Batch  # noqa: E402
 
 RATIOS = evosearch.Bounds(np.zeros(3), np.array([0.9, 0.95, 0.8]))
 FEW = [
-    ("budget", "rand1bin", 10, 4, "exact"),
     ("tolerance", "shade", 8, 1, "exact"),
     ("plain", "rand1bin", 10, 3, "none"),
     ("budget", "rand1bin", 10, 4, "exact", 0.4, 1.0),
 ]
 ALL = [
     *FEW,
+    ("budget", "rand1bin", 10, 4, "exact"),
     *[(form, name, population, width, race) for form, name in (("budget", "shade"), ("tolerance", "rand1bin"))
       for population, width in ((10, 1), (10, 4), (10, 10), (33, 8)) for race in ("exact", "none")],
     ("lenet300 budget", "rand1bin", 10, 4, "exact"), ("lenet300 tolerance", "shade", 9, 1, "exact"),

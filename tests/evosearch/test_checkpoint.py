@@ -20,8 +20,6 @@ from jax_prune import evosearch
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import Bounds, Config
 
-pytestmark = pytest.mark.optimized
-
 HERE = Path(__file__).parent
 RATIOS = Bounds(np.zeros(3), np.array([0.9, 0.95, 0.8]))
 CASES = [

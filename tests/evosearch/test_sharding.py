@@ -17,8 +17,6 @@ from jax.sharding import Mesh
 from jax_prune import evosearch
 from jax_prune.errors import BadInput
 
-pytestmark = pytest.mark.optimized
-
 HERE = Path(__file__).parent
 
 

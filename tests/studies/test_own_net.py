@@ -145,7 +145,7 @@ def test_the_tolerance_question_is_answered_and_written(place):
     assert dataclasses.replace(again, seconds={}) == dataclasses.replace(report, seconds={})
 
 
-@pytest.mark.parametrize("unit", ["bytes", "macs"])
+@pytest.mark.parametrize("unit", ["bytes", pytest.param("macs", marks=pytest.mark.slow)])
 def test_a_limit_is_kept_and_written(place, unit):
     limit = 9000 if unit == "bytes" else 2500
     config = dataclasses.replace(OWN, **{f"max_{unit}": limit})

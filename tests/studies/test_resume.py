@@ -10,8 +10,6 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.optimized
-
 # a whole run in miniature; the number at once is fixed, since a probe's choice would change last bits
 SETTINGS = {
     "seed": 5, "rounds": 2, "compression": 10, "dense_steps": 200, "committee": 2, "round_steps": 200,
