@@ -16,7 +16,6 @@ NAMES = {
     "global": "global magnitude",
     "random": "random search",
     "score": "global score",
-    "greedy": "greedy by sweeps",
 }
 DASH = "–"
 
