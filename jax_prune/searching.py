@@ -41,7 +41,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     searches = _searches(question, plan)
     width = settled["at_once"]
     fitness, box = _fitness(question, plan, settled["cache"])
-    known = {} if question.budget is None else baselines.unsearched(question, question.budget, STATIC)
+    known = {} if question.budget is None or not searches else baselines.unsearched(question, question.budget, STATIC)
     start = _start(key, question, known, box, config.population)
     found, arrays, work, again, missed, audits = {}, {}, {}, {}, {}, {}
     for search in searches:

@@ -12,8 +12,8 @@ import numpy as np
 from jax_prune.evosearch import examples
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, as_pytree
-from jax_prune.evosearch.evolution import Info
 from jax_prune.evosearch.racing import race
+from jax_prune.evosearch.record import Info
 from jax_prune.evosearch.score import Score, better, finite, worst
 from jax_prune.types import Array
 

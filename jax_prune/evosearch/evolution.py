@@ -176,6 +176,7 @@ def search(
     arranged = {first + 1 for first in config.starts}
     if done and progress is not None:
         progress(done, _text(record))
+    step_key, box = sharding.everywhere((step_key, box), mesh)
     for first in range(done, total, length):
         if first == done or first in config.starts or first in arranged:
             judged = examples.at(config, fitness, first, record.info)
@@ -185,7 +186,9 @@ def search(
         elif first in arranged:
             state = state._replace(seen=seen.empty(len(state.seen.marks)))  # sums are rounded anew
         with failing_in(first, min(first + length, total) - 1):
-            state, look = _looked(step_key, state, config, length, slots_needed(first), box, placed, mesh)
+            state = sharding.everywhere(state, mesh)
+            after = _generations(step_key, state, config, length, slots_needed(first), box, placed, mesh)
+            state, look = sharding.local(after, mesh)
             look = look.first(total - first)
         look = look._replace(info=_of_all(look.info, judged, fitness))
         record.add(look)
@@ -242,23 +245,6 @@ def _generations(
 
     run_by = run if mesh is None else partial(sharding.on_all, run, mesh)
     return run_by(key, state, bounds, fitness)
-
-
-def _looked(
-    key: Array,
-    state: State,
-    config: Config,
-    length: int,
-    count: int,
-    bounds: Bounds,
-    fitness: Fitness,
-    mesh: Mesh | None,
-) -> tuple[State, Look]:
-    """``_generations`` where they are to run; what comes out lies on this process's own device."""
-    if mesh is None:
-        return _generations(key, state, config, length, count, bounds, fitness, None)
-    key, state, bounds = sharding.everywhere((key, state, bounds), mesh)
-    return sharding.local(_generations(key, state, config, length, count, bounds, fitness, mesh))
 
 
 def compilations() -> int:

@@ -112,13 +112,17 @@ def shared_out(fitness: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(put, fitness, is_leaf=_is_chunked)
 
 
-def everywhere(tree: Tree, mesh: Mesh) -> Tree:
-    """Arrays of this process, the same in all of them, on every device of the mesh."""
+def everywhere(tree: Tree, mesh: Mesh | None) -> Tree:
+    """Arrays of this process, the same in all of them, on every device of the mesh, if there is one."""
+    if mesh is None:
+        return tree
     return jax.tree.map(lambda leaf: _placed(leaf, mesh, EVERYWHERE), tree)
 
 
-def local(tree: Tree) -> Tree:
-    """Arrays that lie everywhere, on this process's own first device."""
+def local(tree: Tree, mesh: Mesh | None) -> Tree:
+    """Arrays that lie everywhere on the mesh, if there is one, on this process's own first device."""
+    if mesh is None:
+        return tree
     return jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 

@@ -84,8 +84,9 @@ def test_stopped_at_every_look_it_ends_with_the_same_bits(tmp_path, fitness_of, 
     assert told == [(8, told[0][1])]  # all of it was there
 
 
-@pytest.mark.parametrize("harm", ["truncated", "emptied", "altered"])
-def test_a_torn_checkpoint_is_passed_over_for_the_one_before(tmp_path, fitness_of, capsys, harm):
+@pytest.fixture
+def interrupted(tmp_path, fitness_of):
+    """A search that was stopped after five looks, saved at each: how to call it again, and what it would have found."""
     form, config = CASES[1]
     fitness, box = fitness_of(form)
     whole = evosearch.search(jax.random.key(2), config, box, fitness)
@@ -97,6 +98,12 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(tmp_path, fitness_o
 
     with pytest.raises(Stopped):
         search(stopped_after(5))
+    return search, whole
+
+
+@pytest.mark.parametrize("harm", ["truncated", "emptied", "altered"])
+def test_a_torn_checkpoint_is_passed_over_for_the_one_before(tmp_path, interrupted, capsys, harm):
+    search, whole = interrupted
     newest = tmp_path / "evosearch" / "5"
     files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
     for path in files:
@@ -115,24 +122,14 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(tmp_path, fitness_o
 
 @pytest.mark.parametrize(("file", "first_told"), [("5", 4), ("1", 1)])
 def test_a_torn_file_of_what_was_seen_takes_the_checkpoints_with_it_that_name_it(
-    tmp_path, fitness_of, file, first_told
+    tmp_path, interrupted, file, first_told
 ):
-    form, config = CASES[1]
-    fitness, box = fitness_of(form)
-    whole = evosearch.search(jax.random.key(2), config, box, fitness)
-
-    def search(progress=None):
-        return evosearch.search(
-            jax.random.key(2), config, box, fitness, progress=progress, checkpoint=tmp_path, checkpoint_seconds=0
-        )
-
-    with pytest.raises(Stopped):
-        search(stopped_after(5))
+    search, whole = interrupted
     torn = tmp_path / "evosearch" / "looks" / f"{file}.safetensors"
     torn.write_bytes(torn.read_bytes()[:-7])
     told = []
     same(search(lambda generations, text: told.append(generations)), whole)
-    assert told[0] == first_told and sum(told) == len(config.sizes)
+    assert told[0] == first_told and sum(told) == len(CASES[1][1].sizes)
 
 
 def test_a_save_costs_the_same_however_long_the_search_has_run(tmp_path):
