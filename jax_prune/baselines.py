@@ -76,9 +76,11 @@ class Judged(NamedTuple):
     collapsed: list[str]
 
     @property
-    def best(self) -> str:
-        """Whose loss is the lowest, among those that leave a path where there is one."""
-        return min(self.losses, key=lambda name: (name in self.collapsed, np.nan_to_num(self.losses[name], nan=np.inf)))
+    def order(self) -> list[str]:
+        """Whose loss is the lowest first, those that leave no path last."""
+        return sorted(
+            self.losses, key=lambda name: (name in self.collapsed, np.nan_to_num(self.losses[name], nan=np.inf))
+        )
 
 
 def judged(masked: MaskedLoss, found: dict[str, np.ndarray]) -> Judged:

@@ -17,7 +17,7 @@ from jax_prune.errors import BadInput
 from jax_prune.fitting import check_fit
 from jax_prune.learning import ExampleFunction
 from jax_prune.lesson import Lesson
-from jax_prune.plan import Plan, budgets, checked, cost_of
+from jax_prune.plan import Plan, budgets, check_chunks, checked, cost_of
 from jax_prune.pruning import budgets as spending
 from jax_prune.pruning import groups as grouping
 from jax_prune.rounds import ask, judged_as_candidates, sweep, tune
@@ -99,6 +99,7 @@ def compress(
     net = net.replace(params=_on_device(net.params), state=_on_device(net.state))
     lesson = Lesson.of(teacher, train, validation, plan, loss, metric)
     sample = calibration_sample(stage_key(key, "calibration"), train, plan.calibration)
+    check_chunks(plan, len(jax.tree.leaves(sample.x)[0]))
     (reference,) = learning.evaluate(judged_as_candidates(net, sample), sample, metric)
     rounds: list[Round] = []
     for number, budget in enumerate(budgets(plan, groups, cost), start=1):

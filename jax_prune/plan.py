@@ -39,7 +39,8 @@ class Plan:
 
     ``score``: fisher, magnitude, taylor or random; what returns while tuning is ranked by fisher under taylor, and
     under random nothing returns. ``allocation``, who sets the layers' ratios: de, random,
-    uniform, erk, lamp, global (magnitude) or score (the ranking's own scores, compared over all layers).
+    uniform, erk, lamp, global (magnitude), score (the ranking's own scores, compared over all layers) or greedy (steps
+    down the one-layer sweeps).
     ``baselines``: also score what every other allocation would lose, in every round, for the report.
     ``audit``: evaluate whole, after a search, what it dropped early, for the report; see ``evosearch.audit``.
     ``sensitivity``: the loss increase, in units of the loss, at which a layer's own sweep ends its box.
@@ -129,7 +130,14 @@ def _check_search(plan: Plan) -> None:
     """Raises BadInput for what a search would refuse only once the net is trained."""
     if plan.search.race == "paired" and plan.tolerance is not None:
         raise BadInput("paired races compare mean losses, and a tolerance counts errors: give race=exact")
-    evosearch.fidelity.chunks(plan.search.fidelity, -(-plan.calibration // CHUNK))
+    check_chunks(plan, plan.calibration)
+
+
+def check_chunks(plan: Plan, examples: int) -> None:
+    """Raises BadInput for races and shares of the data that take more calibration examples than there are."""
+    chunks = -(-examples // CHUNK)
+    evosearch.fidelity.chunks(plan.search.fidelity, chunks)
+    evosearch.examples.check_duels(plan.search, chunks)
 
 
 def _check_ranges(plan: Plan) -> None:

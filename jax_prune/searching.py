@@ -14,10 +14,8 @@ import numpy as np
 from jax_prune import baselines, evosearch, progress
 from jax_prune.plan import SEARCHED, STATIC, Plan
 from jax_prune.rounds import Question
-from jax_prune.stages import Stage, Stages
+from jax_prune.stages import Stage, Stages, stage_key
 from jax_prune.types import Array, Bounds
-
-START = 1  # folded into a search's key for its first candidates
 
 
 def settle(question: Question, plan: Plan, stages: Stages) -> dict[str, Any]:
@@ -89,15 +87,15 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
 
 
 def _start(key: Array, question: Question, known: dict[str, np.ndarray], box: Bounds, count: int) -> np.ndarray:
-    """First candidates [S, V]: the allocations that need no search, and what is near the best of them.
+    """First candidates [S, V]: the allocations that need no search, the best first, and what is near that.
 
     Under a tolerance, which has none of these, what is pruned already: the surest way to an answer.
     """
     if not known:
         return np.asarray(box.lower)[None]
-    best = evosearch.genome_of(known[baselines.judged(question.masked, known).best], question.groups)
-    genomes = np.stack([evosearch.genome_of(counts, question.groups) for counts in known.values()])
-    near = evosearch.around(jax.random.fold_in(key, START), best, max(count - len(genomes), 0), box)
+    order = baselines.judged(question.masked, known).order
+    genomes = np.stack([evosearch.genome_of(known[name], question.groups) for name in order])
+    near = evosearch.around(stage_key(key, "near"), genomes[0], max(count - len(genomes), 0), box)
     return np.concatenate([genomes, np.asarray(near)])[:count]
 
 

@@ -86,6 +86,23 @@ def test_budgets_are_met_exactly_in_every_round(result, net):
     assert after > 0.5 and before > 0.8
 
 
+@pytest.mark.parametrize("population", [4, 10])
+def test_a_search_begins_with_the_known_allocations_best_first_and_what_is_near_the_best(net, population):
+    config = evosearch.Config(population=population, generations=1)
+    plan = dataclasses.replace(PLAN, rounds=1, final_steps=100, search=config)
+    (entry,) = compress(jax.random.key(1), net, TRAIN, VALIDATION, plan).rounds
+    seen, facts = entry.search.arrays["de"], entry.search.facts
+    losses = {name: loss for name, loss in facts["losses"].items() if name not in ("de", "random")}
+    order = sorted(losses, key=losses.__getitem__)[:population]
+    begun = [facts["allocations"][name] for name in order]
+    assert sorted(losses[name] for name in order) == pytest.approx(np.sort(seen["value"][0][: len(order)]), rel=1e-4)
+    assert seen["kept"][0][: len(order)].tolist() == begun
+    vectors = seen["vectors"][0]
+    spread = np.ptp(vectors[: len(order)], axis=0).max()
+    for vector in vectors[len(order) :]:
+        assert 0 < np.abs(vector - vectors[0]).max() < spread
+
+
 def test_no_layer_grows_from_round_to_round(result):
     for before, after in zip(result.rounds, result.rounds[1:], strict=False):
         assert (after.kept <= before.kept).all()

@@ -15,8 +15,9 @@ from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.audit import Audit, audit
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
-from jax_prune.evosearch.evolution import Result, State, compilations, init, search, step
+from jax_prune.evosearch.evolution import Result, compilations, search
 from jax_prune.evosearch.front import Front, front
+from jax_prune.evosearch.generation import step
 from jax_prune.evosearch.masked import MaskedLoss, Means, masked_loss
 from jax_prune.evosearch.objectives import (
     BudgetLoss,
@@ -31,6 +32,7 @@ from jax_prune.evosearch.pareto import Points
 from jax_prune.evosearch.record import Info
 from jax_prune.evosearch.rescoring import Rescored, rescored
 from jax_prune.evosearch.score import Score, better
+from jax_prune.evosearch.state import State, init
 from jax_prune.evosearch.trade_off import Cost, TradeOff, kept_macs, kept_parameters, packed_bytes, trade_off
 from jax_prune.evosearch.vectors import around
 from jax_prune.types import Bounds

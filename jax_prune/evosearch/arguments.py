@@ -14,6 +14,7 @@ from jax_prune import settings
 from jax_prune.errors import BadInput
 from jax_prune.evosearch.config import Config
 from jax_prune.settings import shown
+from jax_prune.types import Bounds
 
 CHECKPOINT = (str, os.PathLike, type(None))
 
@@ -59,7 +60,22 @@ def floats(given: Any, name: str) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def pair(bounds: Any) -> tuple[Any, Any]:
+def box(bounds: Bounds) -> Bounds:
+    """The box as float32 arrays [G]. Raises BadInput where it is crossed, not finite, misshapen, or no numbers."""
+    lower, upper = (floats(side, "a side of the bounds") for side in _pair(bounds))
+    if lower.ndim != 1 or lower.shape != upper.shape or not lower.size:
+        raise BadInput(f"bounds have shapes {list(lower.shape)} and {list(upper.shape)}: give two arrays [G]")
+    bad = ~(np.isfinite(lower) & np.isfinite(upper))
+    if bad.any():
+        entry = int(np.argmax(bad))
+        raise BadInput(f"bounds[{entry}] are {lower[entry]} and {upper[entry]}: give finite numbers")
+    if (lower > upper).any():
+        entry = int(np.argmax(lower > upper))
+        raise BadInput(f"bounds[{entry}] are crossed: lower {lower[entry]:g} is above upper {upper[entry]:g}")
+    return Bounds(jnp.asarray(lower), jnp.asarray(upper))
+
+
+def _pair(bounds: Any) -> tuple[Any, Any]:
     """Both sides of the bounds. Raises BadInput for what has no two sides."""
     try:
         lower, upper = bounds

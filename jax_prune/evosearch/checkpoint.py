@@ -2,8 +2,8 @@
 
 A checkpoint is whole or not there (orbax writes beside and renames), and its files are checked by digest before orbax
 reads them, since its threads print tracebacks of what they cannot read. What the search saw since the last one goes to
-a file of its own, which later ones only name: a save costs the same however many generations there were. Of several
-processes the first one alone writes and reads, and tells the others.
+a file of its own, which later ones only name: a save writes as many bytes however many generations there were.
+Of several processes the first one alone writes and reads, and tells the others.
 """
 
 from __future__ import annotations

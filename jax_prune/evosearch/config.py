@@ -15,7 +15,7 @@ from jax_prune.evosearch.vectors import REPAIRS
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of ``search``; static and hashable, one compiled program for each.
+    """Settings of ``search``; static and hashable, one compiled program for each; several for lshade at scale.
 
     A search evaluates ``population * (generations + 1)`` candidates, the initial ones included, whatever the
     ``algorithm`` (a key of ``algorithms.ALGORITHMS``, or ``evosax:NAME``). ``scale`` is the range from which every
@@ -46,6 +46,7 @@ class Config:
 
     def __post_init__(self) -> None:
         settings.check(self)
+        object.__setattr__(self, "fidelity", tuple(self.fidelity))  # static settings are hashed, and lists are not
         find(self.algorithm)
         if self.repair not in REPAIRS:
             raise BadInput(f"unknown repair '{self.repair}': known are {', '.join(REPAIRS)}")

@@ -1,6 +1,7 @@
 """The algorithms of the installed evosax, made for vectors [G] in the unit box: the one file that imports evosax.
 
-A standard deviation starts at STD where an algorithm adapts it and is FIXED_STD where it does not; algorithms of
+A standard deviation starts at the initial population's where an algorithm adapts it (0.29 from nothing), and is
+FIXED_STD where it does not; algorithms of
 several populations (SV_CMA_ES, SV_Open_ES) have two, and a schedule in generations gets as many as the search has.
 """
 
@@ -17,7 +18,7 @@ from jax_prune.errors import BadInput
 from jax_prune.types import Array, Tree
 
 PREFIX = "evosax"
-STD = 0.3
+LEAST_STD = 1e-3  # of an initial population that is all one vector
 FIXED_STD = 0.1
 POPULATIONS = 2
 
@@ -55,11 +56,14 @@ def strategy_of(name: str, population: int, generations: int, length: int) -> St
 
 
 def initial(strategy: Strategy, key: Array, unit: Array, fitness: Array) -> Tree:
-    """evosax's state: from all of a population [P, G], or from its first vectors as means."""
+    """evosax's state: from all of a population [P, G], or from its first vectors as means and its spread."""
     if strategy.has_population:
         return strategy.instance.init(key, unit, fitness, strategy.params)
+    params = strategy.params
+    if hasattr(params, "std_init"):
+        params = params.replace(std_init=jnp.maximum(jnp.sqrt(jnp.var(unit, axis=0).mean()), LEAST_STD))
     several = hasattr(strategy.instance, "num_populations")
-    return strategy.instance.init(key, unit[:POPULATIONS] if several else unit[0], strategy.params)
+    return strategy.instance.init(key, unit[:POPULATIONS] if several else unit[0], params)
 
 
 def _fits(name: str, population: int, generations: int, length: int) -> bool:
@@ -83,8 +87,6 @@ def _fitting(kind: type, population: int, generations: int, length: int) -> Stra
         chosen["num_generations"] = generations + 1
     instance = kind(solution=jnp.zeros(length, jnp.float32), **chosen)
     params = instance.default_params
-    if hasattr(params, "std_init"):
-        params = params.replace(std_init=jnp.float32(STD))
     shaping = accepted["fitness_shaping_fn"].default.__name__
     strategy = Strategy(instance, params, "identity" not in shaping, _has_population(kind))
     asked, _ = jax.eval_shape(

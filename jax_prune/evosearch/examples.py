@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import fidelity
 from jax_prune.evosearch.config import Config
+from jax_prune.evosearch.duel import FIRST_LOOK
 from jax_prune.evosearch.evaluation import Fitness
 from jax_prune.evosearch.racing import Summed
 from jax_prune.evosearch.score import Score, index_of_best
@@ -33,9 +34,19 @@ def ordered(key: Array, config: Config, fitness: Fitness) -> Fitness:
     fidelity.chunks(config.fidelity, fitness.chunk_count)
     if config.race == "paired" and not fitness.is_mean:
         raise BadInput("paired races compare mean losses, and this fitness is more than one: search with race='exact'")
+    check_duels(config, fitness.chunk_count)
     if config.race != "paired" and config.fidelity == fidelity.WHOLE:
         return fitness
     return _shuffle(jax.random.fold_in(key, SHUFFLE), fitness)
+
+
+def check_duels(config: Config, chunks: int) -> None:
+    """Raises BadInput for paired races over so few chunks that none could end early."""
+    if config.race == "paired" and chunks <= FIRST_LOOK:
+        raise BadInput(
+            f"paired races look after {FIRST_LOOK} chunks first, and there are {chunks}: give more examples, or "
+            "race=exact"
+        )
 
 
 def at(config: Config, fitness: Fitness, row: int, info: Info | None = None) -> Fitness:

@@ -41,7 +41,7 @@ def start_of(starts: Sequence[int], row: int) -> int:
 
 def chunks(shares: Sequence[float], count: int) -> tuple[int, ...]:
     """How many of ``count`` chunks each share takes, rounded up. Raises BadInput where two take as many."""
-    found = tuple(math.ceil(share * count - ROUNDING) for share in shares)
+    found = tuple(max(1, math.ceil(share * count - ROUNDING)) for share in shares)
     if len(set(found)) < len(found):
         taken = ", ".join(map(str, found))
         raise BadInput(

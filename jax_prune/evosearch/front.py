@@ -27,9 +27,11 @@ from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import as_pytree, failing_in, guarded, lift
 from jax_prune.evosearch.pareto import Points
 from jax_prune.evosearch.score import real, worst
+from jax_prune.evosearch.state import begun
 from jax_prune.types import Array, Bounds
 
-PROPOSERS = ("rand1bin", "random")  # of the algorithms, those that ask no candidate for one number
+# the algorithms that need no candidate's one number; none is the best of a front: there the default is rand1bin
+PROPOSERS = {"rand1bin": "rand1bin", "best1bin": "rand1bin", "random": "random"}
 ADVICE = "return an array [M] for one candidate [G], or (array [M], violation)"
 
 Objectives = Callable[[Array], Any]  # genome [G] -> values [M], or (values [M], violation)
@@ -66,7 +68,7 @@ def init(
     capacity: int = 256,
     start: ArrayLike | None = None,
 ) -> State:
-    """A population as of ``evolution.init``, not yet evaluated, and an empty archive of ``capacity`` points.
+    """A population as of ``state.begun``, not yet evaluated, and an empty archive of ``capacity`` points.
 
     Raises BadInput for bounds or a start that do not fit, for objectives that do not give one array [M], for an
     algorithm that needs one number a candidate, for shares of the data, and for a capacity that does not hold the
@@ -76,7 +78,7 @@ def init(
         raise BadInput(f"a front cannot be searched by '{config.algorithm}': known are {', '.join(PROPOSERS)}")
     if config.fidelity != fidelity.WHOLE:
         raise BadInput("a front is searched on all data: give fidelity=(1.0,)")
-    vectors = evolution.init(key, config, bounds, start).population
+    vectors = begun(key, config, bounds, start)
     values = _judged.eval_shape(as_pytree(objectives), vectors, config.at_once)[0]
     if not settings.fits(capacity, int):
         raise BadInput(f"capacity is {settings.shown(capacity)}: give a whole number")
@@ -92,7 +94,7 @@ def step(key: Array, state: State, config: Config, bounds: Bounds, objectives: O
     The first step on a state evaluates its initial population.
     """
     parents = state.population
-    propose = ALGORITHMS[config.algorithm].propose
+    propose = ALGORITHMS[PROPOSERS[config.algorithm]].propose
     proposed = propose(key, parents.vectors, worst(config.population), (), config, bounds).vectors
     vectors = jnp.where(state.generation == 0, parents.vectors, proposed)
     trials = Points(vectors, *_judged(objectives, vectors, config.at_once))
@@ -133,7 +135,7 @@ def front(
     """
     arguments.check(key, config, progress)
     init_key, step_key = jax.random.split(key)
-    box, objectives = evolution.checked(bounds), as_pytree(objectives)
+    box, objectives = arguments.box(bounds), as_pytree(objectives)
     state = init(init_key, config, box, objectives, capacity=capacity, start=start)
     length = evolution.chunk_length(config)
     infos = []

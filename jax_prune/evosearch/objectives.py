@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_prune.errors import BadInput
-from jax_prune.evosearch.evolution import checked
+from jax_prune.evosearch import arguments
 from jax_prune.evosearch.masked import Candidate, MaskedLoss
 from jax_prune.evosearch.racing import Sums
 from jax_prune.evosearch.score import Score
@@ -166,9 +166,9 @@ def budget_loss(masked: MaskedLoss, budget: int, bounds: Bounds, cost: Cost | No
         unit = "kept entries" if cost is None else cost.name
         raise BadInput(f"budget {budget} cannot be met: the bounds allow {least} to {most} {unit}")
     if cost is None and lattice.fine(masked.groups):
-        return BudgetLoss(masked, jnp.asarray(budget, jnp.int32), checked(bounds))
+        return BudgetLoss(masked, jnp.asarray(budget, jnp.int32), arguments.box(bounds))
     cost = budgets.weights(masked.groups) if cost is None else cost
-    return BudgetLoss(masked, wide.of(budget - int(wide.to_numpy(cost.base))), checked(bounds), cost)
+    return BudgetLoss(masked, wide.of(budget - int(wide.to_numpy(cost.base))), arguments.box(bounds), cost)
 
 
 def tolerance(masked: MaskedLoss, reference: float, allowed: float, bounds: Bounds | None = None) -> Tolerance:
@@ -185,10 +185,10 @@ def tolerance(masked: MaskedLoss, reference: float, allowed: float, bounds: Boun
 
 
 def ratio_bounds(masked: MaskedLoss, bounds: Bounds | None) -> Bounds:
-    """The bounds of the ratios [G] as ``checked`` has them; 0 to 1 where none are given."""
+    """The bounds of the ratios [G] as ``arguments.box`` has them; 0 to 1 where none are given."""
     if bounds is None:
         bounds = Bounds(np.zeros(len(masked.groups), np.float32), np.ones(len(masked.groups), np.float32))
-    return checked(bounds)
+    return arguments.box(bounds)
 
 
 def genome_box(sizes: Sequence[int] | Sequence[Group], bounds: Bounds) -> Bounds:
@@ -210,7 +210,7 @@ def kept_range(sizes: Sequence[int] | Sequence[Group], bounds: Bounds) -> tuple[
     Raises BadInput for bounds that are crossed, not finite, outside [0, 1], or not of one entry a group.
     """
     grid = lattice.of(sizes)
-    lower, upper = map(np.asarray, checked(bounds))
+    lower, upper = map(np.asarray, arguments.box(bounds))
     if lower.shape != grid.size.shape or lower.min() < 0 or upper.max() > 1:
         raise BadInput(f"ratio bounds are {lower} to {upper}: give {len(grid.size)} pairs in [0, 1], one a group")
     least, most = (np.asarray(end, np.int64) for end in _kept_range(tuple(sizes), Bounds(lower, upper)))

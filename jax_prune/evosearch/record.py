@@ -18,7 +18,7 @@ class Info(NamedTuple):
 
     vectors: Array  # [P, G] as proposed
     evaluated: Array  # bool [P]: one of the candidates; False where a slot was out of use and all else means nothing
-    score: Score  # [P] of those vectors, or a lower bound where not exact; NaN, and what was not evaluated, reads +inf
+    score: Score  # [P] of those vectors; not exact: a lower bound, in duels what is expected; +inf: NaN, or not run
     accepted: Array  # bool [P]: took its parent's place
     best_score: Score  # scalars: the best so far, this generation included
     exact: Array  # bool [P]: the score is the score; False where a trial was certain to lose before its end, or not run

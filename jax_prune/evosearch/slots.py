@@ -15,8 +15,8 @@ from jax_prune.evosearch.score import Score, order
 from jax_prune.types import Array
 
 if TYPE_CHECKING:
-    from jax_prune.evosearch.evolution import State
     from jax_prune.evosearch.proposal import Algorithm
+    from jax_prune.evosearch.state import State
 
 
 class Held(NamedTuple):

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jax_prune.evosearch.slots import Held, everyone
 from jax_prune.types import Array, Bounds
 
-NEAR = 0.04  # measured beside 0.1: benchmarks/search_nets.py
+NEAR = 0.04  # chosen beside 0.1 on the networks of benchmarks/search_nets.py
 
 
 def latin_hypercube(key: Array, population: int, bounds: Bounds) -> Array:

@@ -127,7 +127,11 @@ class Config:
             "compression": f"{asked[0]} is what is asked" if asked else "",
             **dict.fromkeys(untaught, "" if self.distillation else "distillation is 0"),
             **dict.fromkeys(("recovery_until", "recovery_rate"), "recovery is none" if self.recovery == "none" else ""),
+            "confidence": "" if self.race == "paired" else f"race is {self.race}",
+            "audit": "race is none" if self.race == "none" else "",
         }
+        if self.race == "paired" and self.algorithm.startswith("evosax:"):
+            found |= dict.fromkeys(("race", "confidence", "audit"), "evosax's algorithms compare no pairs")
         if not max(self.shift, self.taught_shift):
             found |= dict.fromkeys(("taught_share", "neighbour_weight"), "no image is shifted")
         if self.trained:
@@ -153,9 +157,9 @@ class Config:
     def smoke(self) -> Config:
         """The same run in seconds: every stage, tiny sizes, meaningless accuracy."""
         return dataclasses.replace(
-            self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2, calibration=200,
-            dense_steps=200, committee=min(self.committee, 2), round_steps=100, final_steps=100, at_once=1,
-            trade_off=min(self.trade_off, 2), fidelity=(1.0,),
+            self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2,
+            calibration=min(self.calibration, 1250), dense_steps=200, committee=min(self.committee, 2),
+            round_steps=100, final_steps=100, at_once=1, trade_off=min(self.trade_off, 2),
         )  # fmt: skip
 
 

@@ -27,7 +27,11 @@ from jax_prune.types import Net
 MODEL = "model.jaxprune"
 HISTORY = "search_history.csv"
 MACS_NOTE = "kept weights' products an example; dense hardware still does them all"
-WAYS = wording.NAMES | {"de": "differential evolution", "uniform": "one ratio for all"}
+WAYS = wording.NAMES | {
+    "de": "differential evolution",
+    "uniform": "one ratio for all",
+    "greedy": "greedy steps down the sweeps",
+}
 TITLES = {"lenet300": "LeNet-300-100", "lenet5": "LeNet-5"}
 
 

@@ -23,7 +23,7 @@ from jax_prune.evosearch import Bounds, Config
 HERE = Path(__file__).parent
 RATIOS = Bounds(np.zeros(3), np.array([0.9, 0.95, 0.8]))
 CASES = [
-    ("budget", Config("rand1bin", 10, 7, at_once=4)),
+    pytest.param("budget", Config("best1bin", 10, 7, at_once=4), marks=pytest.mark.optimized),
     ("tolerance", Config("shade", 10, 7)),
     ("plain", Config("jde", 10, 7, chunk=2)),
 ]
@@ -157,7 +157,7 @@ def test_where_nothing_can_be_read_it_begins_anew(tmp_path, fitness_of):
 
 
 def test_another_search_is_refused(tmp_path, fitness_of, make, loss):
-    form, config = CASES[0]
+    form, config = CASES[0].values
     fitness, box = fitness_of(form)
     where = {"checkpoint": tmp_path, "checkpoint_seconds": 0}
     evosearch.search(jax.random.key(2), config, box, fitness, **where)

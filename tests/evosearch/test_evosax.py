@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from jax_prune import evosearch
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import Bounds, Config, Score, evolution
+from jax_prune.evosearch import Bounds, Config, Score, init
 from jax_prune.evosearch.evosax_adapter import told
-from jax_prune.evosearch.evosax_strategies import STD, names
+from jax_prune.evosearch.evosax_strategies import names
+from jax_prune.evosearch.generation import LEARN
 from jax_prune.evosearch.vectors import reflect
 
 BOX = Bounds(np.array([-2.0, 1.0, -4.0]), np.array([3.0, 9.0, 0.5]))
@@ -32,13 +33,13 @@ def sphere(genome):
 def bare(name, key, config):
     """evosax's own ask and tell, with vectors of the unit box reflected at its walls: vectors [T, P, G]."""
     _, step_key = jax.random.split(key)
-    first = evolution.init(jax.random.split(key)[0], config, BOX).population
+    first = init(jax.random.split(key)[0], config, BOX).population
     lower, width = jnp.asarray(BOX.lower, jnp.float32), jnp.asarray(BOX.upper - BOX.lower, jnp.float32)
     unit, scores = (first - lower) / width, jax.vmap(sphere)(first)
     strategy = algorithms.algorithms[name](population_size=config.population, solution=jnp.zeros(3))
-    params, begin = strategy.default_params, jax.random.fold_in(jax.random.fold_in(step_key, 0), evolution.LEARN)
+    params, begin = strategy.default_params, jax.random.fold_in(jax.random.fold_in(step_key, 0), LEARN)
     if name == "CMA_ES":
-        params = params.replace(std_init=jnp.float32(STD))
+        params = params.replace(std_init=jnp.sqrt(unit.var(axis=0).mean()))
         state = strategy.init(begin, unit[jnp.argmin(scores)], params)
     else:
         state = strategy.init(begin, unit, scores, params)
@@ -48,9 +49,7 @@ def bare(name, key, config):
         asked, state = strategy.ask(key, state, params)
         asked = reflect(asked, UNIT)
         seen.append(lower + asked * width)
-        state, _ = strategy.tell(
-            jax.random.fold_in(key, evolution.LEARN), asked, jax.vmap(sphere)(seen[-1]), state, params
-        )
+        state, _ = strategy.tell(jax.random.fold_in(key, LEARN), asked, jax.vmap(sphere)(seen[-1]), state, params)
     return np.asarray(jnp.stack(seen))
 
 

@@ -16,7 +16,7 @@ from jax_prune.evosearch.pareto import Points
 LOWER, UPPER = np.array([-3.0, 0.5, 2.0, -1.0, 0.0]), np.array([4.0, 0.5, 9.0, 1.0, 1e-3])
 BOX = Bounds(LOWER, UPPER)  # one side of width 0, one very narrow
 SMALL = Config("rand1bin", population=10, generations=11)
-every_proposer = pytest.mark.parametrize("algorithm", ["rand1bin", "random"])
+every_proposer = pytest.mark.parametrize("algorithm", ["best1bin", "random"])
 
 
 def spheres(genome):
@@ -174,7 +174,7 @@ def test_bad_objectives_are_one_line(objectives, message):
 
 
 def test_bad_settings_are_one_line():
-    with pytest.raises(BadInput, match="searched by 'shade': known are rand1bin, random"):
+    with pytest.raises(BadInput, match="searched by 'shade': known are rand1bin, best1bin, random"):
         run(config=Config(algorithm="shade"))
     with pytest.raises(BadInput, match="capacity is 5: 3 objectives need at least 6"):
         run(capacity=5)

@@ -11,6 +11,7 @@ from jax_prune import datasets, storage
 from jax_prune.compress import calibration_sample
 from jax_prune.deploy import packed
 from jax_prune.errors import BadInput
+from jax_prune.plan import SEARCHED, STATIC
 from jax_prune.pruning import costs
 from jax_prune.pruning.groups import Rule
 from jax_prune.stages import stage_key
@@ -122,8 +123,9 @@ def test_the_trade_off_is_the_dense_nets(finished):
     assert tried.shape == (3, 6, 3) and (tried[0, 0] == 0).all()  # the dense net itself is the first candidate
     assert found["dense"]["kept"] == sizes and found["dense"]["macs"] == 266_200
     dense = storage.load_arrays(folder / "dense.safetensors")[0]
-    sample = calibration_sample(stage_key(jax.random.key(0), "calibration"), datasets.load("mnist").train, 200)
-    x = np.asarray(sample.x, np.float32).reshape(200, -1) / 255
+    count, train = Config.preset().smoke().calibration, datasets.load("mnist").train
+    sample = calibration_sample(stage_key(jax.random.key(0), "calibration"), train, count)
+    x = np.asarray(sample.x, np.float32).reshape(count, -1) / 255
     for name in ("ip1", "ip2", "ip3"):
         x = x @ dense[f"params/{name}/kernel"] + dense[f"params/{name}/bias"]
         x = x if name == "ip3" else np.maximum(x, 0)
@@ -249,12 +251,31 @@ def test_races_and_shares_reach_the_report(tmp_path):
     [
         ({"race": "paired", "tolerance": 0.01}, "a tolerance counts errors: give race=exact"),
         ({"fidelity": (0.1, 0.12, 1.0)}, "takes 1, 1, 8 of 8 chunks"),
+        ({"race": "paired", "calibration": 900}, "look after 4 chunks first, and there are 4"),
     ],
 )
 def test_searches_that_cannot_be_made_are_refused_before_any_training(tmp_path, change, says):
     with pytest.raises(BadInput, match=says):
         layerwise.run(dataclasses.replace(Config.preset(), **change), str(tmp_path))
     assert not list(tmp_path.glob("**/*.safetensors"))
+
+
+@pytest.mark.parametrize("allocation", [*SEARCHED, *STATIC])
+def test_every_allocation_has_a_name_for_the_reports_title(allocation):
+    assert layerwise_report.WAYS[allocation]
+
+
+@pytest.mark.parametrize(
+    ("change", "idle"),
+    [
+        ({}, {"confidence"}),
+        ({"race": "none"}, {"confidence", "audit"}),
+        ({"race": "paired"}, set()),
+        ({"race": "paired", "algorithm": "evosax:CMA_ES"}, {"race", "confidence", "audit"}),
+    ],
+)
+def test_what_races_do_not_read_is_idle(change, idle):
+    assert set(dataclasses.replace(Config.preset(), **change).idle) & {"race", "confidence", "audit"} == idle
 
 
 def test_a_refused_run_does_not_claim_its_folder(tmp_path):
