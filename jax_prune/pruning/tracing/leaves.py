@@ -25,7 +25,7 @@ class LeafAxis(NamedTuple):
 def label(ledger: Ledger, tree: Any, state: bool) -> tuple[list[Value], list[LeafAxis]]:
     """A value for every leaf, in the order in which JAX flattens ``tree``, each of its axes with units of its own.
 
-    An axis of one position has none: its last unit has to stay. Of masked parameters what stands at a dead unit is zero.
+    An axis of one position has none: its last unit has to stay. A masked parameter is zero at a dead unit.
     """
     values, found = [], []
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:

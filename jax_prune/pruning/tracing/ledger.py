@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,5 +82,6 @@ class Ledger:
 
     def back_to(self, place: tuple[int, ...]) -> None:
         """Forgets what was written since."""
-        for written, length in zip((self.pairs, self.marks, self.factorings, self.produced), place, strict=True):
-            del written[length:]
+        written: tuple[list[Any], ...] = (self.pairs, self.marks, self.factorings, self.produced)
+        for entries, length in zip(written, place, strict=True):
+            del entries[length:]

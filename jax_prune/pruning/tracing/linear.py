@@ -82,7 +82,7 @@ def _outputs(ledger: Ledger, name: str, value: Value, axis: Axis, of_data: bool)
 
 
 def _blocks(ledger: Ledger, features: Axis, inputs: Axis, outputs: Axis, groups: int, depthwise: bool) -> None:
-    """Depthwise: an input and its outputs are one unit. Else position i of every block together, so blocks stay equal."""
+    """Depthwise: an input and its outputs are one unit. Else position i of all blocks together, so they stay equal."""
     name = "conv_general_dilated in blocks"
     if depthwise and features.ids is not None and outputs.ids is not None:
         ledger.union(np.repeat(features.ids, len(outputs.ids) // groups), outputs.ids)

@@ -97,7 +97,7 @@ def _runs(table: _Table) -> list[_Table]:
     steps = np.diff(table.place[order], axis=0)
     runs, start = [], 0
     changes = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
-    for change in changes:
+    for change in map(int, changes):
         if change >= start + 1:
             runs.append(order[start : change + 1])
             start = change + 1

@@ -46,10 +46,10 @@ class Labelled(NamedTuple):
 def trace(net: Net, example: Any, *, train: bool = False) -> tuple[Group, ...]:
     """The groups of channels, hidden units and heads that can be cut, in the order in which the net makes them.
 
-    ``example`` holds arrays (or jax.ShapeDtypeStruct) as ``net`` takes them; nothing is computed. A group is named after
-    the layer that makes its units; its slots say where they appear, in the state too. ``train`` reads the program of
-    training without dropout, batch statistics included. Raises BadInput for an example that the net cannot take, and
-    for a net whose shapes or branches depend on its data.
+    ``example`` holds arrays (or jax.ShapeDtypeStruct) as ``net`` takes them; nothing is computed. A group is named
+    after the layer that makes its units; its slots say where they appear, in the state too. ``train`` reads the
+    program of training without dropout, batch statistics included. Raises BadInput for an example that the net
+    cannot take, and for a net whose shapes or branches depend on its data.
     """
     return traced(net, example, train=train).groups
 

@@ -16,7 +16,7 @@ NEVER = np.iinfo(np.int64).max
 
 
 class Units(NamedTuple):
-    """``of`` int64 [N]: the unit of every id; ``reason`` int64 [U]: an index into ``reasons``, or NEVER where it may go."""
+    """``of`` int64 [N]: the unit of every id; ``reason`` int64 [U]: why it stays, in ``reasons``, or NEVER."""
 
     of: np.ndarray
     reason: np.ndarray
