@@ -17,7 +17,7 @@ from jax_prune.nets.resizing import resize
 from jax_prune.pruning import channels, layouts
 from jax_prune.pruning import masks as masking
 from jax_prune.pruning.tracing import sameness
-from jax_prune.pruning.tracing.trace import Labelled, labelled
+from jax_prune.pruning.tracing.program import Labelled, labelled
 from jax_prune.types import Group, Net, Tree
 
 Widths = Mapping[str, int | tuple[int, ...]]  # outputs of every layer; heads and their width where it has both
@@ -35,11 +35,12 @@ def compact(
     """``net`` with the units of ``groups`` that are not ``kept`` cut out of its parameters and state.
 
     ``kept[g]`` is a bool mask [n_g], or the indices of the units that stay, at least one. The outputs are those of
-    ``net`` with its parameters masked (``masks.scatter``, consumers' rows too). With ``round_to`` whole multiples stay,
-    or the group; what stays only for that is zero. An NNX module is rebuilt with its layers' sizes set anew; a Linen
-    one as ``build(widths(params))`` gives it; any other net keeps its ``apply``. With an ``example`` the smaller network
-    is checked, by its program alone: a width, or a number made of one, that its forward does not take from its arrays
-    ends in BadInput. So do masks that do not fit.
+    ``net`` with its parameters masked (``masks.scatter``, consumers' rows too). With ``round_to`` whole multiples
+    stay, or the group; what stays only for that is zero. An NNX module is rebuilt with its layers' sizes set anew; a
+    Linen one as ``build(widths(params))`` gives it; any other net keeps its ``apply``.
+
+    With an ``example`` the smaller network is checked, by its program alone: a width that its forward does not take from
+    its arrays, or a number made of one, ends in BadInput. So do masks that do not fit.
     """
     if len(groups) != len(kept):
         raise BadInput(f"there are {len(groups)} groups and {len(kept)} masks of kept units: give one a group")

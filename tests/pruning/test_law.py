@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from jax_prune import nets, pruning
@@ -15,11 +15,11 @@ from jax_prune.pruning import groups, masks
 
 SIDE, STEPS, BATCH, INPUTS = 4, 3, 2, 3
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "sigmoid": jax.nn.sigmoid}
-CELLS = {"gru": nnx.GRUCell, "lstm": nnx.LSTMCell, "optimized": nnx.OptimizedLSTMCell, "simple": nnx.SimpleCell}
+CELLS = {"gru": nnx.GRUCell, "lstm": nnx.LSTMCell, "optimized": nnx.OptimizedLSTMCell}
 
 
 class Truth:
-    """What the one who draws a net knows of its units, kept by hand: a union-find over places (path, axis, position)."""
+    """What the one who draws a net knows of its units: a union-find over places (path, axis, position)."""
 
     def __init__(self):
         self.parent, self.frozen = {}, set()
@@ -62,7 +62,7 @@ class Truth:
 
 
 class Drawer:
-    """Draws layer after layer: ``kinds[t]`` is image, sequence or vector, ``units[t]`` the units of tensor t's features."""
+    """Draws layer after layer; tensor t is an image, a sequence or a vector, ``units[t]`` are those of its features."""
 
     def __init__(self, draw, start):
         self.draw, self.truth, self.spec = draw, Truth(), []
@@ -90,15 +90,25 @@ class Drawer:
         return [self.truth.join(*column) for column in zip(*places, strict=True)]
 
     def layer(self):
-        """One more layer, on a tensor of its choice."""
-        source = self.pick(*(place for place, kind in enumerate(self.kinds) if kind != "tokens"))
+        """One more layer, mostly on the newest tensor; what freezes is rare."""
+        known = [place for place, kind in enumerate(self.kinds) if kind != "tokens"]
+        source = self.pick(known[-1], known[-1], *known)
         kind, units, path = self.kinds[source], self.units[source], f"layer{len(self.spec)}"
-        names = ["act", "batchnorm", "sum", "concat", "product", "layernorm", "glu", "reverse", "dense"]
-        names += {
-            "image": ["conv", "conv", "conv", "depthwise", "grouped", "pool", "mean", "flatten", "gate", "groupnorm"],
-            "sequence": ["recurrent", "recurrent", "bidirectional", "attention", "mean", "flatten", "last"],
-            "vector": ["softmax"],
+        products = {
+            "image": ["conv", "conv", "depthwise", "grouped", "gate"],
+            "sequence": ["dense", "recurrent", "bidirectional", "attention"],
+            "vector": ["dense"],
         }[kind]
+        others = {
+            "image": ["dense", "pool", "mean", "flatten"],
+            "sequence": ["mean", "flatten", "last"],
+            "vector": ["glu"],
+        }[kind]
+        freezing = {"image": ["layernorm", "groupnorm"], "sequence": ["layernorm"], "vector": ["softmax"]}[kind]
+        plain = ["act", "batchnorm", "sum", "concat", "product", "glu", "reverse"]
+        names = products if "input" in units else self.pick(products, products, plain, plain, plain, others)
+        if self.pick(*range(12)) == 0:
+            names = freezing
         getattr(self, self.pick(*names))(source, kind, units, path)
 
     def act(self, source, kind, units, path):
@@ -213,7 +223,7 @@ class Drawer:
             gates, copies = [("ii", "hi"), ("if_", "hf"), ("ig", "hg"), ("io", "ho")], 1
             bias = (False, True)
         else:
-            gates, copies = [("dense_i", "dense_h")], {"gru": 3, "optimized": 4, "simple": 1}[cell]
+            gates, copies = [("dense_i", "dense_h")], {"gru": 3, "optimized": 4}[cell]
             bias = (False, True) if cell == "optimized" else (True, False)
         made = None
         for into, back in gates:
@@ -386,6 +396,7 @@ def outputs(net, x):
 
 def check_law(case):
     start, spec, truth, seed = case
+    assume(truth)
     rng = np.random.default_rng(seed)
     with jax.enable_x64():
         net, x = built(start, spec, rng)
@@ -408,8 +419,9 @@ LOOSE = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 @given(case=drawn_nets())
 def test_what_can_be_cut_is_what_should_be(case):
     start, spec, truth, seed = case
-    net, x = built(start, spec, np.random.default_rng(seed))
-    assert by_appearance(groups.trace(net, x)) == truth
+    with jax.enable_x64():
+        net, x = built(start, spec, np.random.default_rng(seed))
+        assert by_appearance(groups.trace(net, x)) == truth
 
 
 @settings(max_examples=25, **LOOSE)

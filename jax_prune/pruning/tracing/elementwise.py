@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jax_prune.pruning.tracing.labels import Value
+from jax_prune.pruning.tracing.labels import FREE, Value
 from jax_prune.pruning.tracing.ledger import Ledger
 
 Rule = Callable[[Ledger, Any, list[Value]], list[Value]]
@@ -23,7 +23,7 @@ FIRST_ZERO = [
 NOT_ZERO = [
     "exp", "exp2", "log", "cos", "acos", "cosh", "acosh", "logistic", "rsqrt", "pow", "atan2", "nextafter",
     "erfc", "lgamma", "digamma", "not", "eq", "ne", "lt", "le", "gt", "ge", "is_finite", "clamp", "complex",
-    "population_count", "clz", "bessel_i0e", "bessel_i1e", "igamma", "igammac", "regularized_incomplete_beta",
+    "population_count", "clz", "bessel_i0e", "bessel_i1e", "igamma", "igammac" "regularized_incomplete_beta",
 ]  # fmt: skip
 ENDLESS = {  # these make inf or NaN of a masked operand, which times zero is NaN: operand by operand
     "div": (1,),
@@ -38,8 +38,9 @@ ENDLESS = {  # these make inf or NaN of a masked operand, which times zero is Na
 
 
 def positionwise(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
-    """Operands have the output's shape, or no axes at all."""
+    """Operands have the output's shape but for what is repeated, or no axes at all."""
     name = equation.primitive.name
+    values = _repeated(ledger, equation, values)
     _guard(ledger, equation, values)
     axes = tuple(
         ledger.join([value.axes[axis] for value in values if value.axes], name, _zero(name, values, axis))
@@ -51,6 +52,7 @@ def positionwise(ledger: Ledger, equation: Any, values: list[Value]) -> list[Val
 
 def select(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
     """The predicate comes first and says nothing of zero."""
+    values = _repeated(ledger, equation, values)
     joined = [value for value in values if value.axes]
     axes = tuple(
         ledger.join([value.axes[axis] for value in joined], "select_n", all(v.zero_along(axis) for v in values[1:]))
@@ -62,6 +64,19 @@ def select(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
 def each(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
     """As many results as operands, each as it came."""
     return list(values)
+
+
+def _repeated(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
+    """``values``, their axes of one position that the others repeat being constant along."""
+    shape = equation.outvars[0].aval.shape
+    results = []
+    for atom, value in zip(equation.invars, values, strict=True):
+        for axis, size, whole in zip(value.axes, atom.aval.shape, shape, strict=False):
+            if size != whole:
+                ledger.freeze(axis, f"{equation.primitive.name} repeats one of them")
+        sides = zip(value.axes, atom.aval.shape, shape, strict=False)
+        results.append(value._replace(axes=tuple(axis if size == whole else FREE for axis, size, whole in sides)))
+    return results
 
 
 def _zero(name: str, values: list[Value], axis: int) -> bool:

@@ -106,7 +106,5 @@ RULES: dict[str, Rule] = {
     "dynamic_slice": dynamic_slice,
     "dynamic_update_slice": dynamic_update_slice,
     "gather": gather,
-    "scatter": scatter,
-    "scatter-add": scatter,
-    "scatter_add": scatter,
+    **dict.fromkeys(["scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max"], scatter),
 }

@@ -66,6 +66,33 @@ def split(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
     return parts
 
 
+def stack(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
+    """A new axis, on which operands lie side by side, has no units."""
+    zero = all(value.zero for value in values)
+    axes = [
+        ledger.join([value.axes[place] for value in values], "stack", all(value.zero_along(place) for value in values))
+        for place in range(len(values[0].axes))
+    ]
+    axes.insert(equation.params["axis"], FREE if zero or len(values) == 1 else fixed("what stack puts side by side"))
+    return [Value(tuple(axes), any(value.data for value in values), zero)]
+
+
+def unstack(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
+    (value,) = values
+    along = equation.params["axis"]
+    ledger.freeze(value.axes[along], "unstack takes them one by one")
+    return [value._replace(axes=value.axes[:along] + value.axes[along + 1 :])] * len(equation.outvars)
+
+
+def tile(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
+    (value,) = values
+    axes = [
+        axis if axis.ids is None else axis._replace(ids=np.tile(axis.ids, times))
+        for axis, times in zip(value.axes, equation.params["reps"], strict=True)
+    ]
+    return [value._replace(axes=tuple(axes))]
+
+
 def concatenate(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
     along = equation.params["dimension"]
     axes = []
@@ -200,6 +227,9 @@ RULES: dict[str, Rule] = {
     "rev": rev,
     "slice": slices,
     "split": split,
+    "stack": stack,
+    "unstack": unstack,
+    "tile": tile,
     "concatenate": concatenate,
     "pad": pad,
     "reshape": reshape,

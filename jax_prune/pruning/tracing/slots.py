@@ -33,7 +33,7 @@ class _Table(NamedTuple):
 def grouped(units: Units, axes: Sequence[LeafAxis], produced: Sequence[np.ndarray]) -> tuple[list[Group], list[Frozen]]:
     """What can be cut and what stays, both in the order in which the program makes them."""
     born = _born(produced, sum(axis.size for axis in axes))
-    found: list[tuple[int, int, Group, str]] = []
+    found: list[tuple[int, int, int, Group, str]] = []
     for table in _tables(units, axes):
         reason = units.reason[table.units[0]]
         first, column = _producer(table, axes, born)
@@ -42,8 +42,9 @@ def grouped(units: Units, axes: Sequence[LeafAxis], produced: Sequence[np.ndarra
             if len(run.units) == 1:
                 why = why or "a single unit"
             slots = _slots(run, axes, column)
-            found.append((first, len(found), Group(layer_of(slots[0].path), len(run.units), slots), why))
-    entries = [entry[2:] for entry in sorted(found, key=lambda entry: entry[:2])]
+            group = Group(layer_of(slots[0].path), len(run.units), slots)
+            found.append((first, int(table.axes[column]), slots[0].starts[0], group, why))
+    entries = [entry[3:] for entry in sorted(found, key=lambda entry: entry[:3])]
     return _distinct([group for group, why in entries if not why]), [Frozen(*entry) for entry in entries if entry[1]]
 
 
@@ -93,7 +94,7 @@ def _producer(table: _Table, axes: Sequence[LeafAxis], born: np.ndarray) -> tupl
 
 def _runs(table: _Table) -> list[_Table]:
     """Units in the order of their positions, cut where the progression from one to the next changes."""
-    order = np.lexsort(table.place.T[::-1])
+    order = np.argsort(table.place[:, 0])  # no two units share a position
     steps = np.diff(table.place[order], axis=0)
     runs, start = [], 0
     changes = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1

@@ -12,6 +12,7 @@ from jax_prune.pruning.tracing.elementwise import Rule
 from jax_prune.pruning.tracing.labels import Value, of_constant
 from jax_prune.pruning.tracing.ledger import Ledger
 
+BODIES = CALLS | {"composite": "jaxpr", "custom_vmap_call": "call"}
 RULES: dict[str, Rule] = elementwise.RULES | linear.RULES | shapes.RULES | indexing.RULES | mixing.RULES
 
 
@@ -32,7 +33,7 @@ def walk(ledger: Ledger, closed: Any, values: list[Value]) -> list[Value]:
 
 def _results(ledger: Ledger, equation: Any, values: list[Value]) -> list[Value]:
     name = equation.primitive.name
-    if (inner := equation.params.get(CALLS.get(name, ""))) is not None:
+    if (inner := equation.params.get(BODIES.get(name, ""))) is not None:
         return walk(ledger, inner, values)
     if name in control.RULES:
         return control.RULES[name](ledger, equation, values, walk)
