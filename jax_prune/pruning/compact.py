@@ -39,8 +39,8 @@ def compact(
     stay, or the group; what stays only for that is zero. An NNX module is rebuilt with its layers' sizes set anew; a
     Linen one as ``build(widths(params))`` gives it; any other net keeps its ``apply``.
 
-    With an ``example`` the smaller network is checked, by its program alone: a width that its forward does not take from
-    its arrays, or a number made of one, ends in BadInput. So do masks that do not fit.
+    With an ``example`` the smaller network is checked, by its program alone: a width that its forward does not take
+    from its arrays, or a number made of one, ends in BadInput. So do masks that do not fit.
     """
     if len(groups) != len(kept):
         raise BadInput(f"there are {len(groups)} groups and {len(kept)} masks of kept units: give one a group")

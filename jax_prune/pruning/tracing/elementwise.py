@@ -23,7 +23,8 @@ FIRST_ZERO = [
 NOT_ZERO = [
     "exp", "exp2", "log", "cos", "acos", "cosh", "acosh", "logistic", "rsqrt", "pow", "atan2", "nextafter",
     "erfc", "lgamma", "digamma", "not", "eq", "ne", "lt", "le", "gt", "ge", "is_finite", "clamp", "complex",
-    "population_count", "clz", "bessel_i0e", "bessel_i1e", "igamma", "igammac" "regularized_incomplete_beta",
+    "population_count", "clz", "bessel_i0e", "bessel_i1e", "igamma", "igammac", "regularized_incomplete_beta", "mulhi",
+    "polygamma", "zeta",
 ]  # fmt: skip
 ENDLESS = {  # these make inf or NaN of a masked operand, which times zero is NaN: operand by operand
     "div": (1,),
