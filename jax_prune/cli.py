@@ -37,6 +37,7 @@ on finished runs
   compare    several runs in one table: --workdir=A --workdir=B [--out=FOLDER]
 
 other
+  groups     the channels of a network that can be cut, where they appear, why others stay: --config.net=NAME
   data       data prepare NAME --from DIR --data_dir OUT: raw files to a TFDS data set
   list       the studies, one line each
 
@@ -78,6 +79,7 @@ def _dispatch(argv: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "list": _list,
         "data": _data,
+        "groups": _groups,
         "evaluate": _evaluate,
         "report": _report,
         "compare": _compare,
@@ -144,6 +146,19 @@ def _study_flags(config: Any) -> absl_flags.FlagValues:
 def _list(arguments: list[str]) -> int:
     for name, line in STUDIES.items():
         print(f"{name:<12} {line}")
+    return 0
+
+
+def _groups(arguments: list[str]) -> int:
+    from jax_prune.studies import groups
+
+    values = absl_flags.FlagValues()
+    flags.define(values, groups.Config())
+    if wants_help(arguments):
+        print(f"usage: jax-prune groups --config.net=NAME\n{flags.describe(values)}")
+        return 0
+    _no_more(flags.parse(values, arguments), "groups")
+    print(groups.table(flags.apply(values, groups.Config())))
     return 0
 
 

@@ -1,4 +1,7 @@
-"""Weight groups of a parameter tree: which entries share one pruning ratio, and what rules say of them."""
+"""Weight groups of a parameter tree: which entries share one pruning ratio, and what rules say of them.
+
+Channel groups, whose units are whole channels, are traced: ``trace(net, example)``.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,21 @@ import numpy as np
 from jax_prune import storage
 from jax_prune.errors import BadInput
 from jax_prune.pruning import layouts, patterns
+from jax_prune.pruning.layouts import layer_of
+from jax_prune.pruning.tracing import Traced, trace, traced
 from jax_prune.types import Array, Bounds, Group, Slot, Tree
 
-KERNEL_NAMES = ("kernel", "embedding")
+__all__ = [
+    "Rule",
+    "Traced",
+    "bounds",
+    "gather",
+    "leaf_at",
+    "sizes",
+    "trace",
+    "traced",
+    "weight_groups",
+]
 EXACT = 1e-9  # a ratio that was written as a decimal may differ by this much from the quotient it stands for
 
 
@@ -66,7 +81,7 @@ def weight_groups(params: Tree, rules: Sequence[Rule] = (), *, biases: bool = Tr
             and not _says(rules, bias, "frozen")
         ):
             paths.append(bias)
-        name = _says(rules, path, "group") or _layer_of(path)
+        name = _says(rules, path, "group") or layer_of(path)
         members.setdefault(name, []).extend(paths)
     if not members:
         raise BadInput("nothing to prune: no unfrozen parameter has two axes or more; check the rules")
@@ -182,11 +197,6 @@ def _alike(rules: Sequence[Rule], kernels: Sequence[str], field: str, name: str)
     if any(value != said[0] for value in said):
         raise BadInput(f"group {name} has {field} {said[0]} and {next(v for v in said if v != said[0])}: give one")
     return said[0]
-
-
-def _layer_of(path: str) -> str:
-    parent, _, leaf = path.rpartition("/")
-    return parent if parent and leaf in KERNEL_NAMES else path
 
 
 def _bias_of(path: str) -> str:

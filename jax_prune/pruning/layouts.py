@@ -1,4 +1,4 @@
-"""Which axes of a kernel are inputs: what a pattern of N of every M inputs, or of tiles, is read along."""
+"""Which axes of a kernel are inputs, along which a pattern of N of every M inputs, or of tiles, is read; its layer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from jax_prune.errors import BadInput
 
 PROJECTIONS = ("query", "key", "value")  # Flax's attention calls its kernels [D, H, dh] so, and [H, dh, D] "out"
 ATTENTION_OUT = "out"
+KERNEL_NAMES = ("kernel", "embedding")
 
 Shape = tuple[int, ...]
 
@@ -40,3 +41,9 @@ def input_axes(path: str, shape: Shape, bias: Shape | None, inputs: int | None =
             "attention's [D, H, dh], or inputs=2 for a convolution's [k, I, O]"
         )
     return len(shape) - 1
+
+
+def layer_of(path: str) -> str:
+    """What a group of the leaf at ``path`` is named after: its layer where the leaf is a kernel, else itself."""
+    parent, _, leaf = path.rpartition("/")
+    return parent if parent and leaf in KERNEL_NAMES else path
