@@ -2,7 +2,8 @@
 
 Measured on one core, LeNet-5, batch 128, jax 0.10.2: a training step inside lax.scan takes 570 ms with
 conv_general_dilated and reduce_window, 31 ms as below. A forward pass alone stays with XLA's convolution, which
-is twice as fast as the matrix product. The values agree to rounding.
+is twice as fast as the matrix product. VGG16 at width 1/8, 32 pixels, batch 128, on two cores
+shared with other work: 7.0 s a step, 0.65 s as below. The values agree to rounding.
 """
 
 from __future__ import annotations
