@@ -77,3 +77,5 @@ def test_a_users_factory_is_found_from_the_working_directory(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert nets.build("my_net:make", seed=4).params["kernel"].shape == (3, 2)
+    with pytest.raises(BadInput, match="width"):
+        nets.build("my_net:make", width=2)
