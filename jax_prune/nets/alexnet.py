@@ -46,6 +46,8 @@ class AlexNet(nnx.Module):
         scaling: Scaling = IMAGENET,
         rngs: nnx.Rngs,
     ):
+        if norm not in ("response", "batch", "none"):
+            raise BadInput(f"AlexNet has no norm '{norm}': give response, batch or none")
         self.size, self.norm, self.scaling = size, norm, scaling
         self.side = _side(size, stem)
         published = norm != "batch"

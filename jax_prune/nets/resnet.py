@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jax_prune.errors import BadInput
 from jax_prune.nets.layers import LIST, convolution, normalization, scaled
 from jax_prune.nets.lowering import max_pool
 from jax_prune.nets.pixels import CIFAR10, IMAGENET, Scaling, normalized
@@ -82,6 +83,8 @@ class ResNet(nnx.Module):
         scaling: Scaling = IMAGENET,
         rngs: nnx.Rngs,
     ):
+        if shortcut not in ("A", "B"):
+            raise BadInput(f"ResNet has no shortcut '{shortcut}': give A (zeros) or B (projections)")
         self.small, self.stages, self.scaling = len(depths) == 3, len(depths), scaling
         stem: dict[str, Any] = {"size": 3} if self.small else {"size": 7, "stride": 2}
         inputs = scaled(channels[0], width)

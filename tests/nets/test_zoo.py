@@ -170,6 +170,8 @@ def test_local_response_is_the_papers_formula():
     [
         (lambda: shapes("vgg16", size=16), "VGG halves images 5 times"),
         (lambda: shapes("alexnet", size=32), "build alexnet_cifar"),
+        (lambda: shapes("alexnet", norm="layer"), "no norm 'layer'"),
+        (lambda: shapes("resnet20", shortcut="C"), "no shortcut 'C'"),
         (lambda: shapes("resnet20", classes=3), "takes no option 'classes'.*num_classes"),
         (lambda: shapes("lenet5", width=2), "takes no option 'width': it takes none"),
         (lambda: jax.eval_shape(shapes("vgg16_cifar"), jnp.zeros((1, 28, 28, 1))), r"32, 32, 3\].*\[1, 28, 28, 1\]"),
