@@ -7,33 +7,78 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from flax import nnx
 
 from jax_prune.errors import BadInput, said
+from jax_prune.nets import alexnet, densenet, resnet, vgg
+from jax_prune.nets.alexnet import AlexNet
+from jax_prune.nets.densenet import DenseNet
 from jax_prune.nets.from_nnx import from_nnx
+from jax_prune.nets.googlenet import GoogLeNet
 from jax_prune.nets.lenet import LeNet5, LeNet300
+from jax_prune.nets.resnet import ResNet
+from jax_prune.nets.vgg import VGG
 from jax_prune.types import Net
 
-ZOO = {"lenet300": LeNet300, "lenet5": LeNet5}
+
+class Entry(NamedTuple):
+    """A module, the shape [H, W, C] of its images as published, and the options that make it the network named."""
+
+    module: type[Any]  # an nnx.Module that takes options and rngs
+    image: tuple[int, int, int]
+    options: Mapping[str, Any] = {}
 
 
-def build(name: str, seed: int = 0) -> Net:
+DIGITS, SMALL, LARGE = (28, 28, 1), (32, 32, 3), (224, 224, 3)
+ZOO = {
+    "lenet300": Entry(LeNet300, DIGITS),
+    "lenet5": Entry(LeNet5, DIGITS),
+    "alexnet": Entry(AlexNet, (227, 227, 3)),
+    "alexnet_2014": Entry(AlexNet, LARGE, alexnet.KRIZHEVSKY_2014),
+    "alexnet_cifar": Entry(AlexNet, SMALL, alexnet.CIFAR),
+    "vgg16": Entry(VGG, LARGE),
+    "vgg19": Entry(VGG, LARGE, {"depths": vgg.E}),
+    "vgg16_bn": Entry(VGG, LARGE, {"batch_norm": True}),
+    "vgg19_bn": Entry(VGG, LARGE, {"depths": vgg.E, "batch_norm": True}),
+    "vgg16_cifar": Entry(VGG, SMALL, vgg.CIFAR),
+    "vgg19_cifar": Entry(VGG, SMALL, vgg.CIFAR | {"depths": vgg.E}),
+    "resnet18": Entry(ResNet, LARGE),
+    "resnet50": Entry(ResNet, LARGE, {"depths": (3, 4, 6, 3), "bottleneck": True}),
+    "resnet20": Entry(ResNet, SMALL, resnet.CIFAR | {"depths": (3, 3, 3)}),
+    "resnet56": Entry(ResNet, SMALL, resnet.CIFAR | {"depths": (9, 9, 9)}),
+    "densenet121": Entry(DenseNet, LARGE),
+    "densenet169": Entry(DenseNet, LARGE, {"depths": (6, 12, 32, 32)}),
+    "densenet40": Entry(DenseNet, SMALL, densenet.CIFAR_PLAIN),
+    "densenet100_bc": Entry(DenseNet, SMALL, densenet.CIFAR),
+    "googlenet": Entry(GoogLeNet, LARGE),
+}
+
+
+def build(name: str, seed: int = 0, **options: Any) -> Net:
     """The Net that ``name`` stands for: a key of ZOO, or ``package.module:factory``.
 
-    A factory is called without arguments, or with ``seed=`` where it takes one; it returns a Net
-    or an nnx.Module, trained or not. Raises BadInput for a name that leads nowhere.
+    ``options`` go to what makes it: of the zoo all but the LeNets take ``num_classes`` and ``width``, AlexNet and VGG
+    ``size``. A factory is called with ``seed=`` where it takes one; it returns a Net or an nnx.Module, trained or not.
+    Nothing is computed under ``jax.eval_shape``, which gives the Net's shapes. Raises BadInput for a name that leads
+    nowhere, or an option that the network does not take.
     """
     if ":" in name:
-        return _from_factory(name, seed)
+        return _from_factory(name, seed, options)
     if name not in ZOO:
         close = difflib.get_close_matches(name, ZOO, 1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ZOO)}, or package.module:factory"
         raise BadInput(f"unknown net '{name}': {hint}")
-    return from_nnx(ZOO[name](rngs=nnx.Rngs(seed)))
+    entry = ZOO[name]
+    taken = [option for option in inspect.signature(entry.module.__init__).parameters if option not in ("self", "rngs")]
+    if unknown := [option for option in options if option not in taken]:
+        raise BadInput(f"net '{name}' takes no option '{unknown[0]}': it takes {', '.join(taken) or 'none'}")
+    return from_nnx(entry.module(rngs=nnx.Rngs(seed), **{**entry.options, **options}))
 
 
-def _from_factory(name: str, seed: int) -> Net:
+def _from_factory(name: str, seed: int, options: dict[str, Any]) -> Net:
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -47,7 +92,7 @@ def _from_factory(name: str, seed: int) -> Net:
     if not callable(factory):
         raise BadInput(f"net '{name}': {attribute} is not callable; name a function that returns a Net or nnx.Module")
     try:
-        net = factory(seed=seed) if _takes_seed(factory) else factory()
+        net = factory(**({"seed": seed} if _takes_seed(factory) else {}), **options)
     except (Exception, SystemExit) as error:
         raise BadInput(f"net '{name}': the factory raised {said(error)}") from error
     if isinstance(net, nnx.Module):

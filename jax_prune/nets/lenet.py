@@ -6,10 +6,10 @@ Images are [B, 28, 28, 1]; uint8 pixels are scaled to [0, 1], floats are taken a
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jax_prune.nets.lowering import conv_general, max_pool_2x2
+from jax_prune.nets.pixels import pixels
 from jax_prune.types import Array
 
 he_normal = nnx.initializers.he_normal()
@@ -60,8 +60,3 @@ class LeNet5(nnx.Module):
         x = max_pool_2x2(self.conv2(x))
         x = jax.nn.relu(self.ip1(x.reshape(x.shape[0], -1)))
         return self.ip2(x)
-
-
-def pixels(images: Array) -> Array:
-    """uint8 to float32 in [0, 1]; floats unchanged."""
-    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images

@@ -2,12 +2,15 @@
 
 Measured on one core, LeNet-5, batch 128, jax 0.10.2: a training step inside lax.scan takes 570 ms with
 conv_general_dilated and reduce_window, 31 ms as below. A forward pass alone stays with XLA's convolution, which
-is twice as fast as the matrix product. The values agree to rounding.
+is twice as fast as the matrix product. VGG16 at width 1/8, 32 pixels, batch 128, on two cores
+shared with other work: 7.0 s a step, 0.65 s as below. The values agree to rounding.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,62 +18,136 @@ import jax.numpy as jnp
 from jax_prune.types import Array
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+FEW_GROUPS = 4  # of channels; with more, each group's matrix product is too narrow to gain anything
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv_general(lhs: Array, rhs: Array, window_strides: Any = (1, 1), padding: Any = "VALID", **options: Any) -> Array:
     """``lax.conv_general_dilated`` for NHWC images [B, H, W, C] and HWIO kernels.
 
-    Where a plain unit-stride VALID convolution is differentiated on CPU, it becomes one matrix product with the
-    gathered patches [B, h, w, kh*kw*C]; anything else goes to XLA.
+    Where a convolution without dilation, of at most four groups, is differentiated on CPU, it becomes one matrix
+    product a group with the gathered patches [B, h, w, kh*kw*C]; anything else goes to XLA.
     """
-    if jax.default_backend() == "cpu" and _is_plain(window_strides, padding, options):
-        return _convolution(lhs, rhs)
+    if jax.default_backend() == "cpu" and lhs.ndim == 4 and _is_plain(options):
+        strides = tuple(map(int, window_strides))
+        if isinstance(padding, str):
+            padding = jax.lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+        pads = tuple((int(low), int(high)) for low, high in padding)
+        if min(map(min, pads)) >= 0:
+            return _convolution(lhs, rhs, _Window(strides, pads, int(options.get("feature_group_count", 1))))
     return jax.lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
 
 
-@jax.custom_vjp
-def _convolution(images: Array, kernel: Array) -> Array:
-    return jax.lax.conv_general_dilated(images, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT)
+class _Window(NamedTuple):
+    strides: tuple[int, ...]
+    padding: Any  # ((top, bottom), (left, right))
+    groups: int
 
 
-def _forward(images: Array, kernel: Array) -> tuple[Array, Any]:
-    return jax.vjp(_by_patches, images, kernel)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolution(images: Array, kernel: Array, window: _Window) -> Array:
+    return jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        window.strides,
+        window.padding,
+        dimension_numbers=LAYOUT,
+        feature_group_count=window.groups,
+    )
 
 
-def _backward(pull_back: Any, gradient: Array) -> Any:
+def _forward(images: Array, kernel: Array, window: _Window) -> tuple[Array, Any]:
+    return jax.vjp(partial(_by_patches, window=window), images, kernel)
+
+
+def _backward(window: _Window, pull_back: Any, gradient: Array) -> Any:
     return pull_back(gradient)
 
 
 _convolution.defvjp(_forward, _backward)
 
 
-def _by_patches(images: Array, kernel: Array) -> Array:
-    rows, columns, inputs, outputs = kernel.shape
-    height, width = images.shape[1] - rows + 1, images.shape[2] - columns + 1
-    windows = [images[:, i : i + height, j : j + width, :] for i in range(rows) for j in range(columns)]
-    patches = jnp.concatenate(windows, axis=-1).reshape(-1, rows * columns * inputs)
-    return (patches @ kernel.reshape(-1, outputs)).reshape(-1, height, width, outputs)
+def _by_patches(images: Array, kernel: Array, window: _Window) -> Array:
+    images = jnp.pad(images, ((0, 0), *window.padding, (0, 0)))
+    windows = _windows(images, kernel.shape[:2], window.strides)
+    patches = jnp.stack(windows, axis=-2)  # [B, h, w, kh*kw, C]
+    parts = [
+        _product(inputs, outputs)
+        for inputs, outputs in zip(
+            jnp.split(patches, window.groups, axis=-1), jnp.split(kernel, window.groups, axis=-1), strict=True
+        )
+    ]
+    return jnp.concatenate(parts, axis=-1)
+
+
+def _product(patches: Array, kernel: Array) -> Array:
+    *places, _, _ = patches.shape
+    outputs = kernel.shape[-1]
+    return (patches.reshape(-1, kernel.size // outputs) @ kernel.reshape(-1, outputs)).reshape(*places, outputs)
 
 
 def max_pool_2x2(x: Array) -> Array:
     """Maximum over 2x2 windows with stride 2: [B, H, W, C] to [B, H // 2, W // 2, C]."""
+    return _tiles_2x2(x).max((2, 4))
+
+
+def mean_pool_2x2(x: Array) -> Array:
+    """Mean over 2x2 windows with stride 2: [B, H, W, C] to [B, H // 2, W // 2, C]."""
+    return _tiles_2x2(x).mean((2, 4))
+
+
+def _tiles_2x2(x: Array) -> Array:
     batch, height, width, channels = x.shape
     x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels)
 
 
-def _is_plain(window_strides: Any, padding: Any, options: dict[str, Any]) -> bool:
+def max_pool(x: Array, size: int, stride: int, *, padding: int = 0, ceil: bool = False) -> Array:
+    """Maximum over ``size`` x ``size`` windows of [B, H, W, C], ``padding`` pixels around it never the largest.
+
+    With ``ceil`` the last window of a row may reach over the edge, as Caffe and GoogLeNet have it, if it starts inside.
+    First over rows, then over columns: as slices, since XLA's gradient of a window's maximum is a slow scatter on CPU.
+    """
+    pads = [(padding, _after(length, size, stride, padding, ceil)) for length in x.shape[1:3]]
+    if any(sum(pair) for pair in pads):
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+    rows = reduce(jnp.maximum, _windows(x, (size, 1), (stride, 1)))
+    return reduce(jnp.maximum, _windows(rows, (1, size), (1, stride)))
+
+
+def _after(length: int, size: int, stride: int, padding: int, ceil: bool) -> int:
+    """How far the last window reaches beyond the far edge."""
+    if not ceil:
+        return padding
+    steps = -(-(length + 2 * padding - size) // stride)
+    if steps * stride >= length + padding:
+        steps -= 1
+    return max(steps * stride + size - length - padding, 0)
+
+
+def _windows(x: Array, size: Sequence[int], strides: Sequence[int]) -> list[Array]:
+    """[B, H, W, C] as seen from every place of a window: size[0] * size[1] arrays [B, h, w, C], row by row."""
+    batch, height, width, channels = x.shape
+    spans = [(length - side) // stride * stride + 1
+             for length, side, stride in zip((height, width), size, strides, strict=True)]  # fmt: skip
+    return [
+        jax.lax.slice(x, (0, i, j, 0), (batch, i + spans[0], j + spans[1], channels), (1, *strides, 1))
+        for i in range(size[0])
+        for j in range(size[1])
+    ]
+
+
+def _is_plain(options: dict[str, Any]) -> bool:
     dimensions = options.get("dimension_numbers")
     plain_layout = dimensions is not None and (
-        tuple(dimensions) == ("NHWC", "HWIO", "NHWC")
+        tuple(dimensions) == LAYOUT
         or (dimensions == jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)))
     )
     return (
         plain_layout
-        and padding == "VALID"
-        and set(window_strides) == {1}
         and set(options.get("lhs_dilation") or (1,)) == {1}
         and set(options.get("rhs_dilation") or (1,)) == {1}
-        and options.get("feature_group_count", 1) == 1
+        and options.get("feature_group_count", 1) <= FEW_GROUPS
         and options.get("batch_group_count", 1) == 1
     )
