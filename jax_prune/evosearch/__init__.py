@@ -13,6 +13,7 @@
 from jax_prune.evosearch import examples, fidelity, grid, history, memory, probe, recalibration, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.audit import Audit, audit
+from jax_prune.evosearch.channels import ChannelLoss, channel_loss
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
 from jax_prune.evosearch.evolution import Result, State, compilations, init, search, step
@@ -40,6 +41,7 @@ __all__ = [
     "Audit",
     "Bounds",
     "BudgetLoss",
+    "ChannelLoss",
     "Config",
     "Cost",
     "Fitness",
@@ -58,6 +60,7 @@ __all__ = [
     "audit",
     "better",
     "budget_loss",
+    "channel_loss",
     "compilations",
     "evaluate",
     "examples",

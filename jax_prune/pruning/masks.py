@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
-from jax_prune.pruning import patterns
+from jax_prune.pruning import patterns, units
 from jax_prune.pruning.groups import gather
 from jax_prune.types import Array, Group, Masks, Pattern, Tree
 
@@ -67,13 +67,23 @@ def from_kept(params: Tree, groups: Sequence[Group], ranks: Sequence[Array], kep
 
 
 def scatter(masks: Masks, params: Tree, groups: Sequence[Group], flags: Sequence[Array]) -> Masks:
-    """``masks`` with the leaves of every group replaced by the group's flags [n_g]."""
+    """``masks`` with the leaves of every group replaced by the group's flags [n_g].
+
+    An entry of a leaf in which several channels meet stays where all of them do; slots in the state are left out.
+    """
     flat = storage.flatten_paths(masks)
     shapes = {path: jnp.shape(leaf) for path, leaf in storage.flatten_paths(params).items()}
+    met: set[str] = set()
     for group, flag in zip(groups, flags, strict=True):
         for slot in group.slots:
-            start, shape = slot.starts[0], shapes[slot.path]
-            flat[slot.path] = flag[start : start + int(np.prod(shape))].reshape(shape)
+            shape = shapes.get(slot.path, ())
+            if slot.axis is None:
+                start = slot.starts[0]
+                flat[slot.path] = flag[start : start + int(np.prod(shape))].reshape(shape)
+            elif slot.path in shapes:
+                line = units.along(slot, flag, shape)
+                flat[slot.path] = flat[slot.path] & line if slot.path in met else line
+                met.add(slot.path)
     return storage.unflatten_paths(flat)
 
 
