@@ -74,7 +74,7 @@ class MeanLoss(OverExamples):
     def arranged(self, kept: Array) -> tuple[Self, Array]:
         """What these counts lose most on comes first; True where no loss is negative."""
         masked, means = self.masked.arranged(kept, lambda means: (-means.loss,))
-        return dataclasses.replace(self, masked=masked), jnp.all(means.loss >= 0)
+        return dataclasses.replace(self, masked=masked), jnp.all(means.loss >= 0)  # type: ignore[type-var]
 
     is_mean = True
 

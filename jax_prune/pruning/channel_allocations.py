@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from jax_prune.errors import BadInput
 from jax_prune.pruning import allocations, channel_budgets, channel_costs, wide
 from jax_prune.pruning.channel_budgets import Limit
+from jax_prune.pruning.groups import sizes
 from jax_prune.types import Bounds, Group
 
 
@@ -54,8 +55,7 @@ def by_score(
             fewest = middle
         else:
             most = middle - 1
-    sizes = np.asarray([group.size for group in groups])
-    return channel_budgets.onto(limits, groups, bounds, best(fewest) / sizes)
+    return channel_budgets.onto(limits, groups, bounds, best(fewest) / sizes(groups))
 
 
 def _within(limits: Sequence[Limit], kept: np.ndarray) -> bool:

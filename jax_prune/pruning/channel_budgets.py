@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jax_prune.errors import BadInput
 from jax_prune.pruning import channel_costs, counts, lattice, wide
 from jax_prune.pruning.channel_costs import ChannelCost
+from jax_prune.pruning.groups import sizes
 from jax_prune.pruning.lattice import Lattice
 from jax_prune.pruning.wide import Wide
 from jax_prune.types import Array, Bounds, Group
@@ -57,7 +58,7 @@ def check(limits: Sequence[Limit], groups: Sequence[Group], bounds: Bounds) -> N
     for cost, budget in limits:
         least, asked = channel_costs.spent(cost, fewest), int(wide.to_numpy(budget))
         if asked < least:
-            whole = channel_costs.spent(cost, [group.size for group in groups])
+            whole = channel_costs.spent(cost, sizes(groups))
             raise BadInput(
                 f"budget {asked} of {whole} {cost.name} cannot be met: {least} are left when each of the {len(groups)} "
                 "groups keeps the fewest channels that it may, with what no group holds; ask for more, or loosen bounds"

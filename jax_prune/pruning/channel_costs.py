@@ -114,9 +114,9 @@ def combined(
         factors.append(np.pad(np.where(own, own + offset, 0), ((0, 0), (0, width - own.shape[1]))))
         columns.append((part.rest, part.length + offset, part.group, part.times))
         offset += len(part.rest)
-    joined = (jnp.concatenate(column) for column in zip(*columns, strict=True))
-    cost = ChannelCost(wide.of(round(base)), _wide(prices), jnp.asarray(np.concatenate(factors)), *joined, name)
-    return _checked(cost, groups)
+    rest, length, group, times = (jnp.concatenate(column) for column in zip(*columns, strict=True))
+    places = jnp.asarray(np.concatenate(factors))
+    return _checked(ChannelCost(wide.of(round(base)), _wide(prices), places, rest, length, group, times, name), groups)
 
 
 def spent(cost: ChannelCost, kept: ArrayLike) -> int:
@@ -135,10 +135,10 @@ def _cost(terms: Terms, base: int, name: str) -> ChannelCost:
     width = max(map(len, terms), default=0)
     factors = [[*(place[length] for length in key), *[0] * (width - len(key))] for key in terms]
     entries = [(number, *entry) for number, (_, places) in enumerate(lengths) for entry in places]
-    columns = np.asarray(entries, np.int32).reshape(-1, 3).T
+    length, group, times = map(jnp.asarray, np.asarray(entries, np.int32).reshape(-1, 3).T)
     rest = jnp.asarray([rest for rest, _ in lengths], jnp.int32)
     places = jnp.asarray(np.asarray(factors, np.int32).reshape(-1, width))
-    return ChannelCost(wide.of(base), _wide(list(terms.values())), places, rest, *map(jnp.asarray, columns), name)
+    return ChannelCost(wide.of(base), _wide(list(terms.values())), places, rest, length, group, times, name)
 
 
 def _wide(values: Sequence[int]) -> Wide:

@@ -22,6 +22,7 @@ import scipy.stats
 
 from jax_prune.errors import BadInput
 from jax_prune.pruning import channel_costs
+from jax_prune.pruning import groups as grouping
 from jax_prune.pruning.channel_budgets import Limit, limit
 from jax_prune.pruning.channel_costs import ChannelCost
 from jax_prune.types import Group
@@ -53,7 +54,7 @@ class Latency(NamedTuple):
 
 def spread(groups: Sequence[Group], count: int, fewest: float = 0.1) -> np.ndarray:
     """Counts int64 [K, G] to measure: the whole net, then shares from ``fewest`` to 1 that spread evenly (Sobol)."""
-    sizes = np.asarray([group.size for group in groups])
+    sizes = grouping.sizes(groups)
     power = max(count - 1, 1).bit_length()
     points = scipy.stats.qmc.Sobol(len(groups), seed=0).random_base2(power)[: count - 1]
     # between uniform networks and any: the sum of all groups would hardly vary otherwise
