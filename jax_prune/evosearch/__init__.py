@@ -13,6 +13,7 @@
 from jax_prune.evosearch import examples, fidelity, grid, history, memory, probe, recalibration, sensitivity, sharding
 from jax_prune.evosearch.algorithms import ALGORITHMS
 from jax_prune.evosearch.audit import Audit, audit
+from jax_prune.evosearch.channels import ChannelLoss, channel_loss
 from jax_prune.evosearch.config import Config
 from jax_prune.evosearch.evaluation import Fitness, evaluate, lift
 from jax_prune.evosearch.evolution import Result, compilations, search
@@ -42,6 +43,7 @@ __all__ = [
     "Audit",
     "Bounds",
     "BudgetLoss",
+    "ChannelLoss",
     "Config",
     "Cost",
     "Fitness",
@@ -60,6 +62,7 @@ __all__ = [
     "audit",
     "better",
     "budget_loss",
+    "channel_loss",
     "compilations",
     "evaluate",
     "examples",

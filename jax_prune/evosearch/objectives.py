@@ -60,6 +60,25 @@ class OverExamples:
         return dataclasses.replace(self, masked=self.masked.shortened(count))  # type: ignore[type-var]
 
 
+class MeanLoss(OverExamples):
+    """Whose value is the mean loss, so that a sum of losses that is too high decides early."""
+
+    def loss(self, kept: Array) -> Array:
+        """Mean loss of an allocation int32 [G], whatever it sums to."""
+        return self.masked(kept).loss
+
+    def bound(self, kept: Array, sums: Sums, done: Array | int) -> Score:
+        """The loss so far, spread over all examples: losses are not negative. A collapsed network is infeasible."""
+        return Score(sums.loss / self.masked.examples, self.masked.collapsed(sums, done))
+
+    def arranged(self, kept: Array) -> tuple[Self, Array]:
+        """What these counts lose most on comes first; True where no loss is negative."""
+        masked, means = self.masked.arranged(kept, lambda means: (-means.loss,))
+        return dataclasses.replace(self, masked=masked), jnp.all(means.loss >= 0)  # type: ignore[type-var]
+
+    is_mean = True
+
+
 class OverRatios:
     """Whose genome [V] is the pruning ratios themselves, tied groups having one, within ``bounds``."""
 
@@ -79,7 +98,7 @@ class OverRatios:
 
 
 @flax.struct.dataclass
-class BudgetLoss(OverExamples):
+class BudgetLoss(MeanLoss):
     """Fitness: the loss of the network with what ``budget`` allows, infeasible where it has collapsed.
 
     Make it with ``budget_loss`` and search it in ``box``. A genome [V] is the logarithm of each group's kept share, up
@@ -104,21 +123,6 @@ class BudgetLoss(OverExamples):
         if self.cost is None:
             return counts.project(genome, self.masked.sizes, self.budget, self.bounds)
         return budgets.project(genome, self.masked.groups, self.cost, self.budget, self.bounds)
-
-    def loss(self, kept: Array) -> Array:
-        """Mean loss of an allocation int32 [G], whatever it sums to."""
-        return self.masked(kept).loss
-
-    def bound(self, kept: Array, sums: Sums, done: Array | int) -> Score:
-        """The loss so far, spread over all examples: losses are not negative. A collapsed network is infeasible."""
-        return Score(sums.loss / self.masked.examples, self.masked.collapsed(sums, done))
-
-    def arranged(self, kept: Array) -> tuple[BudgetLoss, Array]:
-        """What these counts lose most on comes first; True where no loss is negative."""
-        masked, means = self.masked.arranged(kept, lambda means: (-means.loss,))
-        return dataclasses.replace(self, masked=masked), jnp.all(means.loss >= 0)
-
-    is_mean = True
 
 
 @flax.struct.dataclass

@@ -1,8 +1,8 @@
 """Training: one loop, optax underneath; objectives are transforms of a per-example loss."""
 
-from jax_prune.learning.augmentation import Augmentation, RandomShift, Variants
+from jax_prune.learning.augmentation import CROP_AND_FLIP, Augmentation, InTurn, RandomFlip, RandomShift, Variants
 from jax_prune.learning.evaluation import evaluate, outputs_of
-from jax_prune.learning.gradients import Moments, moments
+from jax_prune.learning.gradients import Moments, mean_over_batches, moments
 from jax_prune.learning.loop import CHUNK, Recipe, Recovery, Trained, chunks_of, train
 from jax_prune.learning.objectives import (
     Distillation,
@@ -16,10 +16,13 @@ from jax_prune.learning.teaching import answers, check_answers, teacher_of
 
 __all__ = [
     "CHUNK",
+    "CROP_AND_FLIP",
     "Augmentation",
     "Distillation",
     "ExampleFunction",
+    "InTurn",
     "Moments",
+    "RandomFlip",
     "RandomShift",
     "Recipe",
     "Recovery",
@@ -32,6 +35,7 @@ __all__ = [
     "correct",
     "cross_entropy",
     "evaluate",
+    "mean_over_batches",
     "moments",
     "outputs_of",
     "teacher_of",

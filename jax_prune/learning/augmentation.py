@@ -78,3 +78,31 @@ class RandomShift:
 
     def __call__(self, key: Array, x: Array) -> Array:
         return self.variant(x, self.draw(key, x.shape[0]))
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomFlip:
+    """Mirrors a ``share`` of images [B, H, W, C], left for right."""
+
+    share: float = 0.5
+
+    def __call__(self, key: Array, x: Array) -> Array:
+        if x.ndim != 4:
+            raise BadInput(f"flips mirror images [B, H, W, C], not inputs of shape {list(x.shape)}: leave them out")
+        flipped = jax.random.bernoulli(key, self.share, (x.shape[0], 1, 1, 1))
+        return jnp.where(flipped, x[:, :, ::-1], x)
+
+
+@dataclasses.dataclass(frozen=True)
+class InTurn:
+    """One augmentation after the other, each with a key of its own."""
+
+    parts: tuple[Augmentation, ...]
+
+    def __call__(self, key: Array, x: Any) -> Any:
+        for number, part in enumerate(self.parts):
+            x = part(jax.random.fold_in(key, number), x)
+        return x
+
+
+CROP_AND_FLIP = InTurn((RandomShift(4, share=1.0), RandomFlip()))  # CIFAR's: padded by 4, cropped, mirrored at random

@@ -41,6 +41,12 @@ def add(left: Wide, right: Wide) -> Wide:
     return Wide(left.high + right.high + (low < right.low).astype(jnp.uint32), low)
 
 
+def scaled(wide: Wide, factor: ArrayLike) -> Wide:
+    """wide * factor, the factor uint32; either may broadcast."""
+    low = product(wide.low, factor)
+    return Wide(low.high + wide.high * jnp.asarray(factor, jnp.uint32), low.low)
+
+
 def subtract(left: Wide, right: Wide) -> Wide:
     """left - right, where that is not negative."""
     return Wide(left.high - right.high - (left.low < right.low).astype(jnp.uint32), left.low - right.low)

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from jax_prune import learning, nets
+from jax_prune.errors import BadInput
 from jax_prune.types import Batch
 
 RNG = np.random.default_rng(0)
@@ -92,3 +93,56 @@ def test_a_share_of_images_stays_as_it_is():
     half = learning.RandomShift(1, share=0.5)(jax.random.key(0), images)
     still = (np.asarray(half) == np.asarray(images)).all((1, 2, 3)).mean()
     assert 0.5 < still < 0.62  # half, and a ninth of the other half
+
+
+def test_flips_mirror_about_their_share_and_nothing_else():
+    images = jnp.asarray(RNG.integers(0, 256, (400, 5, 6, 3)).astype(np.uint8))
+    flipped = np.asarray(learning.RandomFlip(0.3)(jax.random.key(0), images))
+    turned = (flipped == np.asarray(images)[:, :, ::-1]).all((1, 2, 3))
+    still = (flipped == np.asarray(images)).all((1, 2, 3))
+    assert (turned ^ still).all() and 0.2 < turned.mean() < 0.4 and flipped.dtype == np.uint8
+    with pytest.raises(BadInput, match="flips mirror images"):
+        learning.RandomFlip()(jax.random.key(0), jnp.zeros((4, 10)))
+
+
+def test_crop_and_flip_is_a_window_of_the_padded_image_or_its_mirror():
+    images = RNG.integers(1, 256, (50, 32, 32, 3)).astype(np.uint8)
+    changed = np.asarray(learning.CROP_AND_FLIP(jax.random.key(1), jnp.asarray(images)))
+    padded, found = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0))), []
+    for image, pad in zip(changed, padded, strict=True):
+        windows = [(i, j, mirrored) for i in range(9) for j in range(9) for mirrored in (1, -1)
+                   if np.array_equal(image, pad[i : i + 32, j : j + 32][:, ::mirrored])]  # fmt: skip
+        assert len(windows) == 1
+        found += windows
+    assert len({window[:2] for window in found}) > 30 and 10 < sum(mirror < 0 for *_, mirror in found) < 40
+
+
+def test_augmentations_in_turn_are_hashable_and_draw_apart():
+    one = learning.InTurn((learning.RandomShift(4, share=1.0), learning.RandomFlip()))
+    assert one == learning.CROP_AND_FLIP and hash(one) == hash(learning.CROP_AND_FLIP)
+    twice = learning.InTurn((learning.RandomFlip(), learning.RandomFlip()))
+    images = jnp.asarray(RNG.normal(size=(200, 3, 4, 1)).astype(np.float32))
+    moved = (np.asarray(twice(jax.random.key(0), images)) != np.asarray(images)).any((1, 2, 3))
+    assert 0.3 < moved.mean() < 0.7
+
+
+def test_means_over_batches_square_each_ones_own_sum():
+    net = nets.build("lenet300")
+    images = jnp.asarray(RNG.normal(size=(40, 28, 28, 1)).astype(np.float32))
+    data, key = Batch(images, jnp.asarray(RNG.integers(0, 10, 40))), jax.random.key(3)
+    found = learning.mean_over_batches(key, net, data, learning.cross_entropy, squared_sums, batches=3, size=16)
+    expected = []
+    for index in jax.random.randint(key, (3, 16), 0, 40):
+        gradient = jax.grad(
+            lambda p, i=index: learning.cross_entropy(
+                net.apply(p, {}, data.x[i], train=False, key=None)[0], Batch(None, data.y[i])
+            ).mean()
+        )(net.params)
+        expected.append(squared_sums(net.params, gradient))
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-4)
+    mean = learning.moments(key, net, data, learning.cross_entropy, batches=3, size=16).mean
+    assert not np.allclose(found, squared_sums(net.params, mean), rtol=1e-2)
+
+
+def squared_sums(params, gradient):
+    return (params["ip3"]["kernel"] * gradient["ip3"]["kernel"]).sum(0) ** 2
