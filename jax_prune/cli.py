@@ -137,7 +137,7 @@ def _module(name: str) -> Any:
 def _study_flags(config: Any) -> absl_flags.FlagValues:
     values = absl_flags.FlagValues()
     _define(values, "workdir", None, "folder of the run: made if absent, resumed if it holds the same run")
-    _define(values, "preset", "default", "settings to start from: default, record or compare")
+    _define(values, "preset", "default", "settings to start from: default, compare, or another that the study has")
     absl_flags.DEFINE_boolean("smoke", False, "the same run in seconds, with meaningless accuracy", flag_values=values)
     flags.define(values, config)
     return values

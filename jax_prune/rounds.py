@@ -69,7 +69,7 @@ def ask(
     box = _shrinking(grouping.bounds(groups, plan.rules), before, grouping.sizes(groups))
     masked = evosearch.masked_loss(
         net, groups, masking.ranks(score, groups), sample, lesson.plain_loss, lesson.metric,
-        recalibration=_few(sample.x),
+        recalibration=few(sample.x),
     )  # fmt: skip
     evosearch.memory.planned(masked, plan.memory)  # says whether the data fits
     return Question(masked, score, box, budget, cost, reference)
@@ -119,11 +119,11 @@ def tune(key: Array, question: Question, kept: np.ndarray, lesson: Lesson, plan:
 
 def judged_as_candidates(net: Net, sample: Batch) -> Net:
     """The net with batch statistics taken anew as every candidate's are, so that both are measured alike."""
-    found = evosearch.recalibration.recalibration(net, _few(sample.x))
+    found = evosearch.recalibration.recalibration(net, few(sample.x))
     return net if found is None else net.replace(state=found(net.params, net.state))
 
 
-def _few(inputs: Tree) -> Tree:
+def few(inputs: Tree) -> Tree:
     """The examples over which batch statistics are taken, at random: data may be sorted."""
     order = np.random.default_rng(0).permutation(len(jax.tree.leaves(inputs)[0]))[:STATISTICS]
     return jax.tree.map(lambda leaf: leaf[np.sort(order)], inputs)

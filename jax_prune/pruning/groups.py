@@ -18,10 +18,11 @@ from jax_prune import storage
 from jax_prune.errors import BadInput
 from jax_prune.pruning import layouts, patterns
 from jax_prune.pruning.layouts import layer_of
-from jax_prune.pruning.tracing import Traced, trace, traced
+from jax_prune.pruning.tracing import Frozen, Traced, trace, traced
 from jax_prune.types import Array, Bounds, Group, Slot, Tree
 
 __all__ = [
+    "Frozen",
     "Rule",
     "Traced",
     "bounds",

@@ -27,7 +27,8 @@ class Side:
 
     ``params`` counts every parameter, ``weights`` those without biases; of a pruned network the
     kept ones. ``macs`` are multiply-accumulates an example and ``macs_note`` says how they were
-    counted; ``bytes`` is the size on disk or in memory that ``bytes_note`` names.
+    counted; ``bytes`` is the size on disk or in memory that ``bytes_note`` names. ``seconds`` are those of a call, by
+    its number of examples.
     """
 
     error: float | None = None
@@ -39,6 +40,7 @@ class Side:
     bytes: int | None = None
     bytes_note: str = ""
     steps: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def milliseconds(seconds: float | None) -> str:
+    """A call's time to three significant digits."""
+    return DASH if seconds is None else f"{1e3 * seconds:.3g} ms"
+
+
 def before_after(report: Report) -> list[Line]:
     """Error, parameters, MACs and bytes of the dense and the pruned network, as far as measured."""
     dense, pruned = report.dense, report.pruned
@@ -101,6 +106,9 @@ def before_after(report: Report) -> list[Line]:
         Line("size", size(dense.bytes), size(pruned.bytes), _note(dense.bytes_note, pruned.bytes_note)),
         Line("training steps", count(dense.steps), count(pruned.steps), "in all"),
     ]
+    for batch in dense.seconds:
+        taken = (side.seconds.get(batch) for side in (dense, pruned))
+        lines.append(Line(f"latency, batch {batch}", *map(milliseconds, taken), "median of warm jitted calls"))
     if report.budget is not None:
         asked = report.budget
         reached = f"{count(asked.measured)} {asked.unit}, at most {count(asked.reached)} by the search's model"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from dataclasses import field
 from typing import Any
 
 from jax_prune.errors import BadInput
+from jax_prune.studies.options import option
 from jax_prune.types import Slot
 
 WIDTH = 120
@@ -17,14 +17,12 @@ WIDTH = 120
 class Config:
     """What ``jax-prune groups`` takes; each is a flag ``--config.NAME``."""
 
-    net: str = field(
-        default="lenet5", metadata={"help": "a network's name, or package.module:factory giving a Net or nnx.Module"}
+    net: str = option("lenet5", "a network's name, or package.module:factory giving a Net or nnx.Module")
+    shape: tuple[int, ...] | None = option(
+        None, "of one input, without its batch, e.g. 32,32,3; default: the network's own"
     )
-    shape: tuple[int, ...] | None = field(
-        default=None, metadata={"help": "of one input, without its batch, e.g. 32,32,3; default: the network's own"}
-    )
-    dtype: str = field(default="float32", metadata={"help": "of the input, e.g. uint8, or int32 for words"})
-    train: bool = field(default=False, metadata={"help": "read the program of training, with batch statistics"})
+    dtype: str = option("float32", "of the input, e.g. uint8, or int32 for words")
+    train: bool = option(False, "read the program of training, with batch statistics")
 
 
 def table(config: Config) -> str:

@@ -14,17 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from jax_prune.errors import BadInput
+from jax_prune.studies.options import option
 
 if TYPE_CHECKING:
     from jax_prune.report import Report
-
-
-def option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)

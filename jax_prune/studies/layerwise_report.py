@@ -69,7 +69,7 @@ def build(
     front: Stage | None = None,
     rivals: dict[str, Compressed] | None = None,
 ) -> reporting.Report:
-    """The report of a finished run, from its stages and errors (``studies.layerwise_run.measure``)."""
+    """The report of a finished run, from its stages and errors (``studies.measuring.measure``)."""
     counted = costs.parameters(compressed.net.params, compressed.masks)
     all_steps = config.all_dense_steps + sum(entry.tuned.facts["steps"] for entry in compressed.rounds)
     everything = reporting.Side(

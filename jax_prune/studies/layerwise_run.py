@@ -21,9 +21,9 @@ from jax_prune.plan import Plan, check_settings, checked, tuning_steps
 from jax_prune.pruning.groups import Rule
 from jax_prune.report import Report
 from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
-from jax_prune.studies import layerwise_front, layerwise_report
+from jax_prune.studies import layerwise_front, layerwise_report, measuring
 from jax_prune.studies.layerwise import Config
-from jax_prune.types import Array, Batch, Net
+from jax_prune.types import Array, Net
 
 SEEDS_APART = 10_000  # between the initial weights of a committee's members
 OPTIMIZERS = {"adam": optax.scale_by_adam, "sgd": partial(optax.trace, decay=0.9, nesterov=True)}
@@ -52,7 +52,7 @@ def run(config: Config, workdir: str) -> Report:
         }  # fmt: skip
         candidates = {"dense": dense, "reference": reference, "pruned": compressed.net}
         candidates |= {f"allocation:{name}": rival.net for name, rival in rivals.items()}
-        errors = stages("errors", partial(measure, candidates, splits, config.test)).facts
+        errors = stages("errors", partial(measuring.measure, candidates, splits, config.test)).facts
         return layerwise_report.write(config, Path(workdir), dense, compressed, rivals, errors, stages, splits, front)
 
 
@@ -184,20 +184,6 @@ def trained(
 
     arrays = jax.tree.map(jnp.asarray, stages(name, compute).arrays)
     return net.replace(params=arrays["params"], state=arrays["state"])
-
-
-def measure(candidates: dict[str, Net], splits: datasets.Splits, test_too: bool) -> Stage:
-    """Validation and test errors of finished nets: the only reader of the test split, and once a run."""
-    test = splits.test() if test_too else None
-
-    def error(net: Net, batch: Batch) -> float:
-        return 1 - learning.evaluate(net, batch, learning.correct)[0]
-
-    facts: dict[str, Any] = {
-        name: {"validation": error(net, splits.validation), "test": None if test is None else error(net, test)}
-        for name, net in candidates.items()
-    }
-    return Stage({}, facts)
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:

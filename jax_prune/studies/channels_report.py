@@ -1,0 +1,200 @@
+"""What a finished ``channels`` run writes: the smaller networks, search_history.csv and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jax_prune import report as reporting
+from jax_prune import storage
+from jax_prune.evosearch import history
+from jax_prune.narrowing import STATIC
+from jax_prune.pruning import costs
+from jax_prune.pruning import groups as grouping
+from jax_prune.studies.channels import PRESETS, Config
+from jax_prune.types import Net
+
+if TYPE_CHECKING:
+    from jax_prune.studies.channels_run import Run, Way
+
+HISTORY = "search_history.csv"
+MODEL = "compact.safetensors"
+WAYS = {
+    "search": "channels by differential evolution",
+    "gates": "channels by trained gates, after Qi et al. 2021",
+    "utility": "channels by utility, as Dynamic Channel Propagation",
+    "uniform": "one share of every group by L1",
+    "global": "L1 over all groups",
+    "group_magnitude": "one share of every group by group magnitude",
+    "lamp": "LAMP on channels",
+}
+MACS_NOTE = "of the smaller network, as it runs"
+
+
+def write(run: Run, folder: Path) -> reporting.Report:
+    """Writes compact.safetensors of every way, search_history.csv, report.json, report.md and report.html."""
+    for way, found in run.ways.items():
+        place = folder / MODEL if way == run.config.way else folder / "ways" / way / MODEL
+        save(place, run, found)
+    if "search" in run.ways:
+        names = [group.name for group in run.target.groups]
+        rows = history.rows(run.ways["search"].chosen.arrays, names, names)
+        storage.write_text(folder / HISTORY, history.text(rows))
+    report = build(run)
+    reporting.write(report, folder)
+    return report
+
+
+def save(path: Path, run: Run, way: Way) -> None:
+    """The smaller network: its arrays, and which channels of which groups they are."""
+    trees = {"params": way.net.params, **({"state": way.net.state} if way.net.state else {})}
+    flat = {name: np.asarray(leaf) for name, leaf in storage.flatten_paths(trees).items()}
+    kept = {
+        group.name: np.flatnonzero(flag).tolist()
+        for group, flag in zip(run.target.groups, way.chosen.flags, strict=True)
+    }
+    meta = {"kind": "compact", "net": run.config.net, "width": run.config.width, "dataset": run.config.dataset}
+    storage.save_arrays(path, flat, meta | {"kept": kept})
+
+
+def build(run: Run) -> reporting.Report:
+    """The report of a finished run."""
+    config, way = run.config, run.ways[run.config.way]
+    steps = config.dense_steps + config.tune_steps
+    dense = _side(run, run.dense, "reference", "reference", "every weight's products an example", steps)
+    pruned = _side(run, way.net, f"way:{config.way}", "pruned", MACS_NOTE, steps)
+    sizes, counts = grouping.sizes(run.target.groups), way.chosen.counts
+    start = None
+    if "dense" in run.errors:
+        start = dataclasses.replace(
+            dense, error=run.errors["dense"]["test"], validation_error=run.errors["dense"]["validation"],
+            steps=config.dense_steps, seconds={},
+        )  # fmt: skip
+    assert dense.params and pruned.params and dense.weights and pruned.weights
+    return reporting.Report(
+        study="channels",
+        title=f"{config.net} on {config.dataset}: {WAYS[config.way]}",
+        dataset=config.dataset,
+        seed=config.seed,
+        dense=dense,
+        start=start,
+        pruned=pruned,
+        compression=reporting.Compression(weights=dense.weights / pruned.weights, all=dense.params / pruned.params),
+        layers=tuple(
+            reporting.Layer(group.name, int(size), int(kept), float(1 - kept / size))
+            for group, size, kept in zip(run.target.groups, sizes, counts, strict=True)
+        ),
+        budget=_budget(run, pruned),
+        rounds=(_round(run),),
+        history=(
+            reporting.Point("tune", steps, pruned.validation_error, round=1, loss=way.trained.facts["losses"][-1]),
+        ),
+        search=_search(run),
+        baselines=reporting.Baselines.of((_round(run),), _outcomes(run)),
+        command=_command(config),
+        config=dataclasses.asdict(config),
+        seconds={name: round(seconds, 3) for name, seconds in run.stages.seconds.items()},
+        versions=reporting.versions(),
+        files={"smaller network": MODEL} | ({"every candidate": HISTORY} if "search" in run.ways else {}),
+        notes=_notes(run),
+    )
+
+
+def _side(run: Run, net: Net, errors: str, timed: str, note: str, steps: int) -> reporting.Side:
+    counted = costs.parameters(net.params)
+    found = run.errors[errors]
+    return reporting.Side(
+        error=found["test"],
+        validation_error=found["validation"],
+        params=counted.all_total,
+        weights=counted.weights_total,
+        macs=sum(costs.macs(net, run.example).values()),
+        macs_note=note,
+        bytes=costs.FLOAT_BYTES * counted.all_total,
+        bytes_note="float32 in memory",
+        steps=steps,
+        seconds=run.seconds[timed],
+    )
+
+
+def _budget(run: Run, pruned: reporting.Side) -> reporting.Budget:
+    """The target, and what the smaller network comes to."""
+    ((name, limit), *_) = run.target.budgets.items()
+    reached = {"macs": pruned.macs, "parameters": pruned.params}[name]
+    assert reached is not None
+    return reporting.Budget({"macs": "MACs"}.get(name, name), limit, reached, reached)
+
+
+def _round(run: Run) -> reporting.Round:
+    found = run.ways[run.config.way]
+    facts = found.trained.facts
+    known = run.ways["search"].chosen.facts["known"] if "search" in run.ways else {}
+    before = facts.get("validation_before")
+    return reporting.Round(
+        round=1,
+        kept=int(found.chosen.counts.sum()),
+        validation_error_before_tuning=None if before is None else 1 - before,
+        validation_error=1 - facts["validation"],
+        search_loss=run.ways["search"].chosen.facts["loss"] if "search" in run.ways else None,
+        baselines=dict(known),
+        layers_kept=tuple(map(int, found.chosen.counts)),
+    )
+
+
+def _search(run: Run) -> reporting.Search | None:
+    if "search" not in run.ways:
+        return None
+    chosen, config = run.ways["search"].chosen, run.config
+    seen = chosen.arrays
+    value = np.where(seen["violation"] == 0, seen["value"], np.inf)[seen["evaluated"]]
+    return reporting.Search(
+        algorithm=config.algorithm,
+        evaluations=int(seen["evaluated"].sum()),
+        population=config.population,
+        generations=len(seen["value"]) - 1,
+        history=(tuple(map(float, np.minimum.accumulate(value))),),
+        work=(chosen.facts["work"],),
+    )
+
+
+def _outcomes(run: Run) -> tuple[reporting.Outcome, ...]:
+    if len(run.ways) < 2:
+        return ()
+    dense = run.errors["reference"]["test"]
+    return tuple(reporting.Outcome(way, run.config.seed, run.errors[f"way:{way}"]["test"], dense) for way in run.ways)
+
+
+def _command(config: Config) -> str:
+    """The command that makes this run: the nearest preset by name, and every setting that differs from it."""
+    options = {name: _changes(config, Config.preset(preset=name)) for name in PRESETS}
+    preset = min(options, key=lambda name: len(options[name]))
+    return " ".join(["jax-prune channels --workdir=W", *map(shlex.quote, [f"--preset={preset}", *options[preset]])])
+
+
+def _changes(config: Config, preset: Config) -> list[str]:
+    now, before = dataclasses.asdict(config), dataclasses.asdict(preset)
+    changed = {name: value for name, value in now.items() if value != before[name] and name not in config.idle}
+    return [f"--config.{name}={value}" for name, value in changed.items()]
+
+
+def _notes(run: Run) -> tuple[str, ...]:
+    config, notes = run.config, []
+    if "gates" in run.ways:
+        notes.append("gates: one training to the set rate, after Qi et al. 2021; mechanism and settings are ours.")
+    if "utility" in run.ways:
+        notes.append(
+            "utility: Dynamic Channel Propagation's rule (Shen et al. 2020); that its threshold meets the target exactly "
+            "is ours."
+        )
+    if set(run.ways) & set(STATIC):
+        notes.append("group_magnitude: Torch-Pruning's importance by its defaults, at the same target.")
+    if run.target.frozen:
+        names = ", ".join(entry.group.name for entry in run.target.frozen[:5])
+        notes.append(f"Frozen: {names}{', ...' if len(run.target.frozen) > 5 else ''}; 'jax-prune groups' says why.")
+    if config.width != 1:
+        notes.append(f"A network of {config.width:g} times the published channels: not the published one.")
+    return tuple(notes)
