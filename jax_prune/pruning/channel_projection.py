@@ -32,7 +32,7 @@ def project(genome: Array, groups: Sequence[Group], limits: Limits, bounds: Boun
     after the other, the dearest first.
 
     The first limit is the one to be met. Where the others would not let it, those who spend most of the others for
-    what they spend of the first keep less, as little less as will do (``_bent``); where nothing will, the others decide.
+    what they spend of the first keep less, by as little as will do (``_bent``); where nothing will, the others decide.
     Genome, limits and bounds may be traced. The caller sees to it that the fewest units fit
     (``channel_budgets.check``).
     """
@@ -108,7 +108,7 @@ def _bent(levels: _Levels, genome: Array, limits: Limits) -> Array:
 
     ends = jnp.float32([0, STEEPEST])
     needless, enough = jax.vmap(met)(ends)
-    _, bend = _bisected(lambda bend: ~met(bend), *ends, BENDINGS)
+    _, bend = _bisected(lambda bend: ~met(bend), ends[0], ends[1], BENDINGS)
     return genome - jnp.where(~needless & enough, bend, 0) * toll
 
 

@@ -53,7 +53,7 @@ class Latency(NamedTuple):
 
 
 def spread(groups: Sequence[Group], count: int, fewest: float = 0.1) -> np.ndarray:
-    """Counts int64 [K, G] to measure: the whole net, then shares from ``fewest``, at most 0.5, to 1, spread by Sobol."""
+    """Counts int64 [K, G] to measure: the whole net, then shares from ``fewest``, 0.5 at most, to 1 (Sobol)."""
     sizes = grouping.sizes(groups)
     power = max(count - 1, 1).bit_length()
     points = scipy.stats.qmc.Sobol(len(groups), seed=0).random_base2(power)[: count - 1]
@@ -112,7 +112,7 @@ def within(
 ) -> tuple[np.ndarray, float]:
     """Counts that ``choose`` gives under a limit, such that the network built was measured to hold ``seconds``.
 
-    Gives them with the seconds measured. While it takes too long the limit shrinks by what it is above, a few
+    Gives them with the seconds measured. While it takes too long the limit shrinks by as much, a few
     ``corrections`` at most; raises BadInput where they do not do.
     """
     asked, took = seconds, np.inf
@@ -121,7 +121,7 @@ def within(
         (took,) = measured([build(kept)], x)
         if took <= seconds:
             return kept, float(took)
-        asked *= seconds / took
+        asked = model.predicted(kept) * seconds / took  # below what these counts are predicted
     raise BadInput(
         f"a call was measured to take {took:.3g} s, {seconds:.3g} s are allowed, after {corrections} corrections: "
         "allow more, or measure on a quiet machine"
