@@ -14,7 +14,7 @@ import flax.struct
 
 from jax_prune.evosearch.masked import MaskedLoss
 from jax_prune.evosearch.objectives import MeanLoss, genome_of, kept_range, ratio_bounds
-from jax_prune.pruning import channel_budgets, lattice, units
+from jax_prune.pruning import channel_budgets, channel_projection, lattice, units
 from jax_prune.pruning.channel_budgets import Limit
 from jax_prune.types import Array, Bounds
 
@@ -41,11 +41,11 @@ class ChannelLoss(MeanLoss):
     def kept(self, genome: Array) -> Array:
         """int32 [G], costing at most every budget, with room for no step more."""
         lattice.check_length(lattice.of(self.masked.groups), genome)
-        return channel_budgets.project(genome, self.masked.groups, self.limits, self.bounds)
+        return channel_projection.project(genome, self.masked.groups, self.limits, self.bounds)
 
 
 def channel_loss(masked: MaskedLoss, limits: Sequence[Limit], bounds: Bounds | None = None) -> ChannelLoss:
-    """Least loss within all ``limits``, of which the first one is met within a step unless another stops it before.
+    """Least loss within all ``limits``, of which the first one is met, unless the others leave no way to.
 
     ``bounds`` of the ratios [G], by default none; a group always keeps a step. Raises BadInput for budgets that no
     counts within the bounds meet, for bounds that are none, and for groups of single entries.

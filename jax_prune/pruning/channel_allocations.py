@@ -33,8 +33,8 @@ def by_score(
 ) -> np.ndarray:
     """The highest scores [n_g] over all groups together, as many as the limits pay for: kept counts int64 [G].
 
-    What they leave over goes to all in proportion, as ``channel_budgets.project`` has it. Raises BadInput for budgets
-    that no counts meet, and for scores that do not fit the groups or are not finite.
+    What they leave over goes to all in proportion, and several limits are met as in ``channel_projection.project``.
+    Raises BadInput for budgets that no counts meet, and for scores that do not fit the groups or are not finite.
     """
     values = [np.asarray(score, np.float64) for score in scores]
     if [len(value) for value in values] != [group.size for group in groups]:

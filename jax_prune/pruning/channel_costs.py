@@ -150,7 +150,7 @@ def _wide(values: Sequence[int]) -> Wide:
 def _checked(cost: ChannelCost, groups: Sequence[Group]) -> ChannelCost:
     """Raises BadInput where the whole network costs 2**63 or more, which two limbs would not hold for certain."""
     sizes = [group.size for group in groups]
-    lengths = [int(rest) for rest in cost.rest]
+    lengths = np.asarray(cost.rest).tolist()
     for length, group, times in zip(*map(np.asarray, (cost.length, cost.group, cost.times)), strict=True):
         lengths[length] += int(times) * sizes[group]
     whole = int(wide.to_numpy(cost.base))

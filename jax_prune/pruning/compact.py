@@ -14,7 +14,7 @@ from jax_prune import storage
 from jax_prune.errors import BadInput, said
 from jax_prune.nets import from_linen, from_nnx
 from jax_prune.nets.resizing import resize
-from jax_prune.pruning import layouts, units
+from jax_prune.pruning import layouts, channels
 from jax_prune.pruning import masks as masking
 from jax_prune.pruning.tracing import sameness
 from jax_prune.pruning.tracing.program import Labelled, labelled
@@ -79,7 +79,7 @@ def widths(params: Tree) -> Widths:
 
 def _flags(group: Group, kept: Any) -> np.ndarray:
     """bool [n_g]."""
-    if not units.is_channels(group):
+    if not channels.is_channels(group):
         raise BadInput(
             f"{group.name} is a group of single weights, which no array can lose: give those of groups.trace"
         )
@@ -118,7 +118,7 @@ def _lines(net: Net, groups: Sequence[Group], staying: Sequence[np.ndarray]) -> 
     for group, flags in zip(groups, staying, strict=True):
         for slot in group.slots:
             shape, axis = shapes[slot.state].get(slot.path, ()), slot.axis
-            places = units.positions(slot, group.size)
+            places = channels.positions(slot, group.size)
             if axis is None or axis >= len(shape) or places.max() >= shape[axis]:
                 raise BadInput(f"group {group.name} is of another net: {slot.path} does not hold it")
             line = lines.setdefault((slot.path, slot.state, axis), np.ones(shape[axis], bool))

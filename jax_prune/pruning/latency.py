@@ -2,7 +2,7 @@
 
     nets = [build(kept) for kept in latency.spread(groups, 12)]
     model = latency.fit([macs, parameters], counts, latency.measure(nets, x), groups)
-    limit = model.limit(0.004)                              # seconds of a call, for ``channel_budgets.project``
+    limit = model.limit(0.004)                              # seconds of a call, for ``channel_budgets.onto``
 
 A call takes a constant, and so much for each multiply-accumulate and each parameter, none of them negative: three
 numbers for a machine, a network and a batch. How far that is off is part of the model, and what was chosen under it
@@ -48,18 +48,18 @@ class Latency(NamedTuple):
         return channel_costs.spent(self.cost, kept) / FEMTO
 
     def limit(self, seconds: float) -> Limit:
-        """The most that a call may take, for ``channel_budgets.project``."""
+        """The most that a call may take, as ``channel_projection.project`` takes it."""
         return limit(self.cost, round(seconds * FEMTO))
 
 
 def spread(groups: Sequence[Group], count: int, fewest: float = 0.1) -> np.ndarray:
-    """Counts int64 [K, G] to measure: the whole net, then shares from ``fewest`` to 1 that spread evenly (Sobol)."""
+    """Counts int64 [K, G] to measure: the whole net, then shares from ``fewest``, 0.5 at most, to 1 (Sobol)."""
     sizes = grouping.sizes(groups)
     power = max(count - 1, 1).bit_length()
     points = scipy.stats.qmc.Sobol(len(groups), seed=0).random_base2(power)[: count - 1]
-    # between uniform networks and any: the sum of all groups would hardly vary otherwise
-    level = np.linspace(fewest, 1, count - 1)[:, None] if count > 1 else np.zeros((0, 1))
-    shares = np.clip(level * (0.5 + points), fewest, 1)
+    # wider ones and narrower ones: with many groups independent shares would all cost about the same
+    level = np.linspace(2 * fewest, 1, count - 1)[:, None]
+    shares = level * (0.5 + points / 2)
     steps = np.asarray([group.step for group in groups])
     kept = np.clip(np.round(shares * sizes / steps) * steps, np.minimum(steps, sizes), sizes)
     return np.concatenate([sizes[None], kept]).astype(np.int64)
@@ -112,7 +112,7 @@ def within(
 ) -> tuple[np.ndarray, float]:
     """Counts that ``choose`` gives under a limit, such that the network built was measured to hold ``seconds``.
 
-    Gives them with the seconds measured. While it takes too long the limit shrinks by what it is above, a few
+    Gives them with the seconds measured. While it takes too long the limit shrinks by as much, a few
     ``corrections`` at most; raises BadInput where they do not do.
     """
     asked, took = seconds, np.inf
@@ -121,7 +121,7 @@ def within(
         (took,) = measured([build(kept)], x)
         if took <= seconds:
             return kept, float(took)
-        asked *= seconds / took
+        asked = model.predicted(kept) * seconds / took  # below what these counts are predicted
     raise BadInput(
         f"a call was measured to take {took:.3g} s, {seconds:.3g} s are allowed, after {corrections} corrections: "
         "allow more, or measure on a quiet machine"

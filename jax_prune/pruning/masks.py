@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
-from jax_prune.pruning import patterns, units
+from jax_prune.pruning import channels, patterns
 from jax_prune.pruning.groups import gather, leaf_at
 from jax_prune.types import Array, Group, Masks, Pattern, Tree
 
@@ -79,7 +79,7 @@ def scatter(masks: Masks, params: Tree, groups: Sequence[Group], flags: Sequence
         for slot in group.slots:
             if slot.axis is not None:
                 if not slot.state:
-                    line = units.along(slot, flag, shapes[slot.path])
+                    line = channels.along(slot, flag, shapes[slot.path])
                     channels_of[slot.path] = channels_of.get(slot.path, True) & line
                 continue
             start, shape = slot.starts[0], shapes[slot.path]
@@ -99,10 +99,10 @@ def kept_counts(masks: Masks, groups: Sequence[Group]) -> np.ndarray:
 
 def _kept(masks: Masks, group: Group) -> np.ndarray:
     """bool [n_g]."""
-    if not units.is_channels(group):
+    if not channels.is_channels(group):
         return np.asarray(gather(masks, group))
     slot = next(slot for slot in group.slots if not slot.state)
-    return units.alive(leaf_at(masks, slot.path), slot, group.size)
+    return channels.alive(leaf_at(masks, slot.path), slot, group.size)
 
 
 def keep(masks: Masks) -> optax.GradientTransformation:

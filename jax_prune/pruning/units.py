@@ -1,19 +1,16 @@
-"""Where the units of channel groups sit: positions along an axis, what is summed over them, and flags for them.
+"""What the units of channel groups are made of: sums over their entries, who makes them, how much of a leaf they hold.
 
-A slot with an axis may lie in the parameters or in the state, as batch statistics do; here those in parameters count.
+Slots in the state, as batch statistics have them, do not count here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-import numpy as np
-from jax.typing import ArrayLike
-
 from jax_prune import storage
 from jax_prune.errors import BadInput
 from jax_prune.pruning import layouts
+from jax_prune.pruning.channels import is_channels, positions
 from jax_prune.types import Array, Group, Slot, Tree
 
 Shape = tuple[int, ...]
@@ -28,20 +25,14 @@ def shapes_of(params: Tree) -> Shapes:
 
 
 def slots(shapes: Shapes, group: Group) -> tuple[Slot, ...]:
-    """The group's slots in parameters. Raises BadInput for a group of single entries."""
-    if any(slot.axis is None for slot in group.slots):
+    """The group's slots in parameters. Raises BadInput for groups of single entries, and for a path that is no leaf."""
+    if not is_channels(group):
         raise BadInput(f"group {group.name} has single entries as units: give channel groups alone")
-    return tuple(slot for slot in group.slots if not slot.state and slot.path in shapes)
-
-
-def positions(slot: Slot, size: int) -> np.ndarray:
-    """Where along the slot's axis each of ``size`` units sits: int64 [n_g, S]."""
-    return np.arange(size)[:, None] * slot.step + np.asarray(slot.starts, np.int64)
-
-
-def is_channels(group: Group) -> bool:
-    """Its units are positions along axes, not single entries."""
-    return all(slot.axis is not None for slot in group.slots)
+    found = tuple(slot for slot in group.slots if not slot.state)
+    for slot in found:
+        if slot.path not in shapes:
+            raise BadInput(f"group {group.name} has units in {slot.path}, which the parameters lack: trace this net")
+    return found
 
 
 def summed(leaf: Array, slot: Slot, size: int) -> Array:
@@ -49,23 +40,6 @@ def summed(leaf: Array, slot: Slot, size: int) -> Array:
     assert slot.axis is not None
     others = tuple(axis for axis in range(leaf.ndim) if axis != slot.axis)
     return leaf.sum(axis=others)[positions(slot, size)].sum(axis=1)
-
-
-def along(slot: Slot, flags: ArrayLike, shape: Shape) -> Array:
-    """Flags [n_g] of the units at their places on the slot's axis, True elsewhere: broadcasts against the leaf."""
-    assert slot.axis is not None
-    flags = jnp.asarray(flags)
-    owner = np.full(shape[slot.axis], len(flags))
-    owner[positions(slot, len(flags))] = np.arange(len(flags))[:, None]
-    line = jnp.append(flags, True)[owner]
-    return line.reshape([-1 if axis == slot.axis else 1 for axis in range(len(shape))])
-
-
-def alive(mask: ArrayLike, slot: Slot, size: int) -> np.ndarray:
-    """bool [n_g]: the units of which a leaf's mask keeps any entry."""
-    entries: np.ndarray = np.asarray(mask)
-    line = np.atleast_1d(entries.any(axis=tuple(axis for axis in range(entries.ndim) if axis != slot.axis)))
-    return line[positions(slot, size)].any(axis=1) if len(line) > 1 else np.repeat(line, size)
 
 
 def makes(slot: Slot, shapes: Shapes) -> bool:

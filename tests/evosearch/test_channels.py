@@ -40,12 +40,15 @@ def places(*found):
     return tuple(Slot(*place) for place in found)
 
 
+def norm(name):
+    statistics = [(f"{name}/{leaf}", 0, (0,), 1, True) for leaf in ("mean", "var")]
+    return ((f"{name}/scale", 0), (f"{name}/bias", 0), *statistics)
+
+
 GROUPS = (
-    Group("conv1", 6, places(("conv1/kernel", 3), ("conv1/bias", 0), ("bn1/scale", 0), ("bn1/bias", 0), ("bn1/mean", 0),
-                             ("bn1/var", 0), ("conv2/kernel", 2))),
-    Group("conv2", 8, places(("conv2/kernel", 3), ("conv2/bias", 0), ("bn2/scale", 0), ("bn2/bias", 0), ("bn2/mean", 0),
-                             ("bn2/var", 0), ("head/kernel", 0, (0, 8, 16, 24)))),
-)  # fmt: skip
+    Group("conv1", 6, places(("conv1/kernel", 3), ("conv1/bias", 0), *norm("bn1"), ("conv2/kernel", 2))),
+    Group("conv2", 8, places(("conv2/kernel", 3), ("conv2/bias", 0), *norm("bn2"), ("head/kernel", 0, (0, 8, 16, 24)))),
+)
 EXAMPLE = jnp.zeros((1, 4, 4, 2))
 
 

@@ -80,13 +80,14 @@ class Recurrent(nnx.Module):
 
 
 def channels(name: str, size: int, *places: Any) -> Group:
-    """A group of slots, each given as (path, axis) or (path, axis, starts)."""
-    return Group(name, size, tuple(Slot(path, axis, *rest) for path, axis, *rest in places))
+    """A group of slots, each given as (path, axis), (path, axis, starts) or with step and state too."""
+    return Group(name, size, tuple(Slot(*place) for place in places))
 
 
 def norm(name: str) -> tuple[Any, ...]:
     """Where a batch norm's channels sit, in parameters and state."""
-    return tuple((f"{name}/{leaf}", 0) for leaf in ("scale", "bias", "mean", "var"))
+    statistics = [(f"{name}/{leaf}", 0, (0,), 1, True) for leaf in ("mean", "var")]
+    return ((f"{name}/scale", 0), (f"{name}/bias", 0), *statistics)
 
 
 def plain_groups(widths: Any) -> tuple[Group, ...]:
@@ -124,7 +125,7 @@ def recurrent_groups(widths: Any) -> tuple[Group, ...]:
     return (
         channels("cell", hidden, (f"{cell}/dense_i/kernel", 1, gates), (f"{cell}/dense_i/bias", 0, gates),
                  (f"{cell}/dense_h/kernel", 1, gates), (f"{cell}/dense_h/kernel", 0),
-                 (f"{cell}/dense_h/bias", 0, gates), ("head/kernel", 0)),
+                 ("head/kernel", 0)),
     )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def test_any_price_and_both_axes_of_one_leaf(prices, sizes, share):
     shapes = {"kernel": (one + 3, 2 * one + two), "bias": (two,)}
     groups = (
         Group("one", one, (Slot("kernel", 0, (3,)), Slot("kernel", 1, (0, 1), 2))),
-        Group("two", two, (Slot("kernel", 1, (2 * one,)), Slot("bias", 0), Slot("mean", 0))),
+        Group("two", two, (Slot("kernel", 1, (2 * one,)), Slot("bias", 0), Slot("mean", 0, state=True))),
     )
     cost = channel_costs.priced(shapes, groups, dict(zip(shapes, prices, strict=True)), "cents", base=7)
     a, b = (max(1, round(part * size)) for part, size in zip(share, sizes, strict=True))

@@ -75,13 +75,13 @@ def test_spread_covers_narrow_and_wide():
     assert kept.shape == (10, 3) and tuple(kept[0]) == SIZES
     assert (kept % 8 == 0).all() and (kept >= 8).all() and (kept <= SIZES).all()
     totals = [channel_costs.spent(MACS, row) for row in kept]
-    assert min(totals) < 0.05 * totals[0] and len(set(totals)) == 10
+    assert min(totals) < 0.1 * totals[0] and max(totals[1:]) > 0.4 * totals[0] and len(set(totals)) == 10
 
 
 def test_measured_medians_tell_more_work_from_less():
-    few, many = (lambda x, n=n: jax.lax.fori_loop(0, n, lambda _, v: jnp.tanh(v @ x), x) for n in (1, 200))
+    few, many = (lambda x, n=n: jax.lax.fori_loop(0, n, lambda _, v: jnp.tanh(v @ x), x) for n in (1, 400))
     seconds = latency.measure([few, many], jnp.eye(128), rounds=5)
-    assert seconds.shape == (2,) and 0 < 5 * seconds[0] < seconds[1]
+    assert seconds.shape == (2,) and 0 < seconds[0] < seconds[1]
 
 
 def test_networks_are_arguments_and_compiled_once():

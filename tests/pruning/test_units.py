@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jax_prune import storage
-from jax_prune.pruning import masks, units
+from jax_prune.pruning import channels, masks, units
 from jax_prune.types import Group, Slot
 
 
@@ -67,7 +67,7 @@ def test_masks_broadcast_vmap_and_leave_other_leaves_alone(architecture):
         for slot in units.slots(units.shapes_of(net.params), group):
             mask = storage.flatten_paths(found)[slot.path][0]
             line = np.moveaxis(np.broadcast_to(mask, storage.flatten_paths(net.params)[slot.path].shape), slot.axis, 0)
-            alive = line.reshape(len(line), -1).any(1)[units.positions(slot, group.size)]
+            alive = line.reshape(len(line), -1).any(1)[channels.positions(slot, group.size)]
             np.testing.assert_array_equal(alive, np.repeat((rank == group.size - 1)[:, None], len(slot.starts), 1))
 
 
@@ -93,4 +93,4 @@ def test_sums_are_of_all_entries_of_a_unit():
     slot = Slot("kernel", 1, (0, 6), 2)
     expected = [sum(leaf[:, s + 2 * u].sum() for s in (0, 6)) for u in range(3)]
     np.testing.assert_allclose(units.summed(jnp.asarray(leaf), slot, 3), expected, rtol=1e-5)
-    assert Group("a", 3, (slot,)).size == len(units.positions(slot, 3))
+    assert Group("a", 3, (slot,)).size == len(channels.positions(slot, 3))
