@@ -200,6 +200,20 @@ def test_a_forward_that_hard_codes_a_width_is_refused(forward, says):
     assert "hard-codes a width" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_single_unit_beside_what_stays():
+    def forward(m, x):
+        both = jnp.concatenate([m.a(x), x], -1)
+        return m.b(both) + m.c(both)
+
+    layers = {
+        "a": nnx.Linear(4, 2, rngs=rngs()),
+        "b": nnx.Linear(6, 3, rngs=rngs()),
+        "c": nnx.Linear(6, 3, rngs=rngs()),
+    }
+    m = check(random(nets.from_nnx(Stack(forward, **layers))), SEQUENCE)
+    assert (m.a.out_features, m.b.in_features, m.c.in_features) == (1, 5, 5)
+
+
 def test_units_that_are_joined_in_another_way_are_seen():
     net = nets.from_nnx(Stack(heads, a=nnx.Linear(4, 16, rngs=rngs()), b=nnx.Linear(16, 8, rngs=rngs())))
     (group,) = groups.trace(net, SEQUENCE)
