@@ -38,6 +38,9 @@ def random(net, seed=0):
     return net.replace(params=jax.tree.map(fill, net.params), state=jax.tree.map(lambda v: jnp.abs(fill(v)), net.state))
 
 
+run = jax.jit(lambda net, x: net(x))
+
+
 def all_but_first(found):
     return [np.arange(group.size) > 0 for group in found]
 
@@ -52,7 +55,7 @@ def check(net, x, **options):
     found = groups.trace(net, x)
     kept = all_but_first(found)
     small = pruning.compact(net, found, kept, example=x, **options)
-    np.testing.assert_allclose(small(x), masked(net, found, kept)(x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run(small, x), run(masked(net, found, kept), x), rtol=1e-4, atol=1e-4)
     return small.rebuild(small.params, small.state)
 
 
@@ -134,7 +137,7 @@ def test_masks_by_ranks_keep_the_best_units_and_survive_the_disk(tmp_path):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 28, 28, 1)), jnp.float32)
     small = pruning.compact(net, found, flags, example=x)
     whole = net.replace(params=masks.apply(net.params, mask))
-    np.testing.assert_allclose(small(x), whole(x), atol=1e-5)
+    np.testing.assert_allclose(run(small, x), run(whole, x), atol=1e-5)
     assert costs.parameters(small.params).weights_total == costs.parameters(net.params, mask).weights_kept
 
 
@@ -145,7 +148,7 @@ def test_round_to_fills_up_with_zeros():
     kept = [np.arange(group.size) % 3 == 0 for group in found]
     small = pruning.compact(net, found, kept, example=x, round_to=8)
     assert [small.params[name]["bias"].size for name in ("conv1", "conv2", "ip1")] == [8, 24, 168]
-    np.testing.assert_allclose(small(x), masked(net, found, kept)(x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run(small, x), run(masked(net, found, kept), x), rtol=1e-4, atol=1e-4)
 
 
 class Linen(linen.Module):
@@ -195,6 +198,20 @@ def test_a_forward_that_hard_codes_a_width_is_refused(forward, says):
     with pytest.raises(BadInput, match=says) as caught:
         pruning.compact(net, found, all_but_first(found), example=SEQUENCE)
     assert "hard-codes a width" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_single_unit_beside_what_stays():
+    def forward(m, x):
+        both = jnp.concatenate([m.a(x), x], -1)
+        return m.b(both) + m.c(both)
+
+    layers = {
+        "a": nnx.Linear(4, 2, rngs=rngs()),
+        "b": nnx.Linear(6, 3, rngs=rngs()),
+        "c": nnx.Linear(6, 3, rngs=rngs()),
+    }
+    m = check(random(nets.from_nnx(Stack(forward, **layers))), SEQUENCE)
+    assert (m.a.out_features, m.b.in_features, m.c.in_features) == (1, 5, 5)
 
 
 def test_units_that_are_joined_in_another_way_are_seen():

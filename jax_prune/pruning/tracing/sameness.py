@@ -31,7 +31,7 @@ def difference(dense: Labelled, narrow: Labelled, kept: Kept) -> str:
 
 
 def _other_units(dense: Labelled, narrow: Labelled, kept: Kept) -> str:
-    """The path of a leaf on which the kept positions are other units than before, or stay for another reason."""
+    """The path of a leaf on which kept positions are other units than before, or can be cut where they could not."""
     before, after, paths = [], [], []
     single: set[int] = set()
     found = {(axis.path, axis.state, axis.axis): axis for axis in narrow.axes}
@@ -49,9 +49,9 @@ def _other_units(dense: Labelled, narrow: Labelled, kept: Kept) -> str:
     if not before:
         return ""
     old, new = np.concatenate(before), np.concatenate(after)
-    count = ~np.isin(old, list(single))
-    frozen = (dense.units.reason[old] != NEVER) != (narrow.units.reason[new] != NEVER)
-    bad = np.flatnonzero((_unlike(old, new) | _unlike(new, old) | frozen) & count)
+    stays, still = dense.units.reason[old] != NEVER, narrow.units.reason[new] != NEVER
+    unlike = ~stays & (_unlike(old, new) | _unlike(new, old))
+    bad = np.flatnonzero((unlike | (stays != still)) & ~np.isin(old, list(single)))
     return paths[bad[0]] if len(bad) else ""
 
 
