@@ -51,7 +51,7 @@ class Net(flax.struct.PyTreeNode):
 
 
 class Slot(NamedTuple):
-    """Where a group's units appear in one leaf of the parameter tree.
+    """Where a group's units appear in one leaf of the parameter tree, or of the ``state`` (batch statistics).
 
     ``axis`` an int: unit u sits at ``{s + u * step for s in starts}`` of that axis.
     ``axis`` None: every entry of the leaf is a unit of its own, in C order, and the leaf's first
@@ -62,6 +62,7 @@ class Slot(NamedTuple):
     axis: int | None = None
     starts: tuple[int, ...] = (0,)
     step: int = 1
+    state: bool = False
 
 
 class Pattern(NamedTuple):

@@ -2,6 +2,7 @@
 
 from jax_prune.learning.augmentation import Augmentation, RandomShift, Variants
 from jax_prune.learning.evaluation import evaluate, outputs_of
+from jax_prune.learning.gates import Gating, ScoreGates, UtilityGates, by_score, by_utility
 from jax_prune.learning.gradients import Moments, moments
 from jax_prune.learning.loop import CHUNK, Recipe, Recovery, Trained, chunks_of, train
 from jax_prune.learning.objectives import (
@@ -19,14 +20,19 @@ __all__ = [
     "Augmentation",
     "Distillation",
     "ExampleFunction",
+    "Gating",
     "Moments",
     "RandomShift",
     "Recipe",
     "Recovery",
+    "ScoreGates",
     "Taught",
     "Trained",
+    "UtilityGates",
     "Variants",
     "answers",
+    "by_score",
+    "by_utility",
     "check_answers",
     "chunks_of",
     "correct",

@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 
 from jax_prune import storage
 from jax_prune.errors import BadInput
-from jax_prune.pruning import patterns
-from jax_prune.pruning.groups import gather
+from jax_prune.pruning import channels, patterns
+from jax_prune.pruning.groups import gather, leaf_at
 from jax_prune.types import Array, Group, Masks, Pattern, Tree
 
 
@@ -67,14 +67,24 @@ def from_kept(params: Tree, groups: Sequence[Group], ranks: Sequence[Array], kep
 
 
 def scatter(masks: Masks, params: Tree, groups: Sequence[Group], flags: Sequence[Array]) -> Masks:
-    """``masks`` with the leaves of every group replaced by the group's flags [n_g]."""
+    """``masks`` with the leaves of every group replaced by the group's flags [n_g].
+
+    Of a channel group every slot is masked, its consumers' inputs too, and an entry stays where all groups of its leaf
+    let it; what lies in the state is not masked.
+    """
     flat = storage.flatten_paths(masks)
     shapes = {path: jnp.shape(leaf) for path, leaf in storage.flatten_paths(params).items()}
+    channels_of: dict[str, Array] = {}
     for group, flag in zip(groups, flags, strict=True):
         for slot in group.slots:
+            if slot.axis is not None:
+                if not slot.state:
+                    line = channels.along(slot, flag, shapes[slot.path])
+                    channels_of[slot.path] = channels_of.get(slot.path, True) & line
+                continue
             start, shape = slot.starts[0], shapes[slot.path]
             flat[slot.path] = flag[start : start + int(np.prod(shape))].reshape(shape)
-    return storage.unflatten_paths(flat)
+    return storage.unflatten_paths(flat | channels_of)
 
 
 def apply(params: Tree, masks: Masks) -> Tree:
@@ -84,7 +94,15 @@ def apply(params: Tree, masks: Masks) -> Tree:
 
 def kept_counts(masks: Masks, groups: Sequence[Group]) -> np.ndarray:
     """Kept units int64 [G]."""
-    return np.asarray([int(np.asarray(gather(masks, group)).sum()) for group in groups], np.int64)
+    return np.asarray([int(_kept(masks, group).sum()) for group in groups], np.int64)
+
+
+def _kept(masks: Masks, group: Group) -> np.ndarray:
+    """bool [n_g]."""
+    if not channels.is_channels(group):
+        return np.asarray(gather(masks, group))
+    slot = next(slot for slot in group.slots if not slot.state)
+    return channels.alive(leaf_at(masks, slot.path), slot, group.size)
 
 
 def keep(masks: Masks) -> optax.GradientTransformation:
@@ -138,5 +156,7 @@ def _check_fit(path: Any, masks: dict[str, Any], params: dict[str, Any]) -> None
         raise BadInput(f"{path} is of another net: parameter {odd} is in only one of them")
     for name, mask in masks.items():
         shape = jnp.shape(params[name])
-        if mask.shape not in (shape, (1,) * len(shape)):
+        if len(mask.shape) != len(shape) or any(
+            one not in (1, size) for one, size in zip(mask.shape, shape, strict=True)
+        ):
             raise BadInput(f"{path} is of another net: {name} is {list(shape)} but its mask {list(mask.shape)}")
