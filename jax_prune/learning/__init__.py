@@ -2,6 +2,7 @@
 
 from jax_prune.learning.augmentation import CROP_AND_FLIP, Augmentation, InTurn, RandomFlip, RandomShift, Variants
 from jax_prune.learning.evaluation import evaluate, outputs_of
+from jax_prune.learning.gates import Gating, ScoreGates, UtilityGates, by_score, by_utility
 from jax_prune.learning.gradients import Moments, mean_over_batches, moments
 from jax_prune.learning.loop import CHUNK, Recipe, Recovery, Trained, chunks_of, train
 from jax_prune.learning.objectives import (
@@ -20,16 +21,21 @@ __all__ = [
     "Augmentation",
     "Distillation",
     "ExampleFunction",
+    "Gating",
     "InTurn",
     "Moments",
     "RandomFlip",
     "RandomShift",
     "Recipe",
     "Recovery",
+    "ScoreGates",
     "Taught",
     "Trained",
+    "UtilityGates",
     "Variants",
     "answers",
+    "by_score",
+    "by_utility",
     "check_answers",
     "chunks_of",
     "correct",

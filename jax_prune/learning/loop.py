@@ -1,4 +1,4 @@
-"""The one training loop: dense training, tuning under masks, recovery of removed connections."""
+"""The one training loop: dense training, tuning under masks, recovery of removed connections, gated channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import optax
 
 from jax_prune import progress
 from jax_prune.errors import BadInput
+from jax_prune.learning import gates
 from jax_prune.learning.augmentation import Augmentation, Variants
+from jax_prune.learning.gates import Gating
 from jax_prune.learning.objectives import ExampleFunction, with_teacher
 from jax_prune.pruning import masks as masking
 from jax_prune.types import Array, Batch, Masks, Net, Tree
@@ -32,8 +34,10 @@ class Recipe:
 
     ``direction()`` makes the optax transformation that turns gradients into steps of length about one,
     without a learning rate: ``optax.scale_by_adam``, ``optax.identity`` for SGD, a partial of ``optax.trace``
-    for momentum. The rate warms up over the share ``warmup`` of the run, then falls to zero along a cosine.
-    Weight decay is decoupled (Loshchilov & Hutter 2019). ``augment(key, x) -> x`` runs on the device.
+    for momentum. The rate warms up over the share ``warmup`` of the run, then falls to zero along a cosine; with
+    ``milestones``, shares of the run, it is multiplied by ``drop`` at each instead. Weight decay is decoupled
+    (Loshchilov & Hutter 2019), or ``coupled``: added to the gradient as in torch's SGD, where
+    ``partial(optax.trace, decay=0.9)`` is its momentum. ``augment(key, x) -> x`` runs on the device.
     """
 
     direction: Callable[[], optax.GradientTransformation] = optax.scale_by_adam
@@ -42,6 +46,18 @@ class Recipe:
     weight_decay: float = 0.0
     batch_size: int = 128
     augment: Augmentation | None = None
+    milestones: tuple[float, ...] = ()
+    drop: float = 0.1
+    coupled: bool = False
+
+    def rate(self, progress: Array) -> Array:
+        """The learning rate of the step that ends when the share ``progress`` of the run is done."""
+        if self.milestones:
+            passed = (progress > jnp.asarray(self.milestones)).sum()
+            warm = jnp.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
+            return self.learning_rate * warm * self.drop**passed
+        schedule = optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, int(1e4 * self.warmup), 10_000)
+        return schedule(progress * 10_000)
 
 
 class Recovery(NamedTuple):
@@ -60,11 +76,16 @@ class Recovery(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """``net`` with masked parameters, its final ``masks``, and the mean training loss of every chunk."""
+    """``net`` with masked parameters, its final ``masks``, and the mean training loss of every chunk.
+
+    ``kept`` bool [n_g], one array a group, says which units a gated training left: the masks leave out all that
+    belongs to the others, so that the net needs no gates any more.
+    """
 
     net: Net
     masks: Masks
     losses: np.ndarray
+    kept: tuple[np.ndarray, ...] = ()
 
 
 def train(
@@ -78,6 +99,7 @@ def train(
     masks: Masks | None = None,
     recovery: Recovery | None = None,
     teacher: Net | Array | None = None,
+    gating: Gating | None = None,
     title: str = "train",
 ) -> Trained:
     """Trains ``net`` on ``data`` (leading axis B on every leaf) for ``steps``, rounded up to whole chunks.
@@ -85,12 +107,17 @@ def train(
     ``masks`` stay as they are unless ``recovery`` lets removed connections return. The steps' examples are
     drawn without replacement, epoch by epoch, from ``key`` alone. With a ``teacher`` the loss is given targets
     ``Taught(y, teacher's outputs)`` for the inputs as augmented: a net is asked at every step, an array [V, B, C]
-    holds the answers already (see ``teacher_of``). Raises BadInput when the loss diverges.
+    holds the answers already (see ``teacher_of``). With a ``gating`` (see ``gates``) channels are switched on and off
+    in every step, and those that are off at the end are masked. Raises BadInput when the loss diverges, and for gates
+    whose zeros would not be a removal.
     """
+    if gating is not None:
+        gates.check_silence(net, gating.gated, jax.tree.map(lambda leaf: leaf[:2], data.x))
     masks = masking.full(net.params) if masks is None else masks
     chunks = chunks_of(steps)
     freeze_at = min(int(recovery.until * chunks), chunks - 1) if recovery else 0  # 0: too short to recover
-    carry = _start(net, recipe)
+    carry = _start(net, recipe, gating)
+    apply = net.apply if gating is None else gating.gated.apply
     losses = []
     with progress.bar(title, chunks * CHUNK) as advance:
         for chunk, indices in zip(range(chunks), _shuffled(key, data, recipe.batch_size), strict=False):
@@ -99,7 +126,7 @@ def train(
             rate = recovery.rate if recovery and chunk < freeze_at else 0.0
             clock = _Clock(jnp.float32(chunk / chunks), jnp.float32(1 / chunks / CHUNK), jnp.float32(rate))
             carry, mean_loss = _advance(
-                net.apply, loss, recipe, carry, masks, data, teacher, indices, clock, jax.random.fold_in(key, chunk)
+                apply, loss, recipe, carry, masks, gating, data, teacher, indices, clock, jax.random.fold_in(key, chunk)
             )
             losses.append(float(mean_loss))
             if not np.isfinite(losses[-1]):
@@ -110,8 +137,12 @@ def train(
                 update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), chunk)
                 masks = recovery.update(update_key, (chunk + 1) * CHUNK, carry.params, carry.square, masks)
             advance(CHUNK, f"loss {losses[-1]:.4f}")
-    params = masking.apply(carry.params, masks)
-    return Trained(net.replace(params=params, state=carry.state), masks, np.asarray(losses, np.float32))
+    flags = () if gating is None else gating.flags(carry.gates, jnp.float32(1))
+    if gating is not None:
+        removal = masking.scatter(masking.full(net.params), net.params, gating.gated.groups, flags)
+        masks = jax.tree.map(jnp.logical_and, masks, removal)
+    trained = net.replace(params=masking.apply(carry.params, masks), state=carry.state)
+    return Trained(trained, masks, np.asarray(losses, np.float32), tuple(map(np.asarray, flags)))
 
 
 def chunks_of(steps: int) -> int:
@@ -124,12 +155,14 @@ class _Carry(NamedTuple):
     optimizer: Any
     state: Tree
     square: Tree  # running mean of the squared gradient at the masked weights
+    gates: Any  # what the gating remembers
 
 
-def _start(net: Net, recipe: Recipe) -> _Carry:
+def _start(net: Net, recipe: Recipe, gating: Gating | None) -> _Carry:
     params = jax.tree.map(jnp.array, net.params)  # a copy: the carry's buffers are donated
     state = jax.tree.map(jnp.array, net.state)
-    return _Carry(params, recipe.direction().init(params), state, jax.tree.map(jnp.zeros_like, params))
+    square = jax.tree.map(jnp.zeros_like, params)
+    return _Carry(params, recipe.direction().init(params), state, square, None if gating is None else gating.start())
 
 
 class _Clock(NamedTuple):
@@ -147,6 +180,7 @@ def _advance(
     recipe: Recipe,
     carry: _Carry,
     masks: Masks,
+    gating: Gating | None,
     data: Batch,
     teacher: Net | Array | None,
     indices: Array,
@@ -154,11 +188,12 @@ def _advance(
     key: Array,
 ) -> tuple[_Carry, Array]:
     """One chunk: ``indices`` [CHUNK, batch] name the examples of every step."""
-    rate_of = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, int(1e4 * recipe.warmup), 10_000)
     optimizer = recipe.direction()
+    coupled, decoupled = (recipe.weight_decay, 0.0) if recipe.coupled else (0.0, recipe.weight_decay)
 
-    def objective(params: Tree, state: Tree, batch: Batch, key: Array) -> tuple[Array, Tree]:
-        outputs, state = apply(params, state, batch.x, train=True, key=key)
+    def objective(params: Tree, opened: Any, state: Tree, batch: Batch, key: Array) -> tuple[Array, Tree]:
+        given = () if gating is None else (opened,)
+        outputs, state = apply(params, state, batch.x, *given, train=True, key=key)
         return loss(outputs, batch).mean(), state
 
     def step(carry: _Carry, inputs: tuple[Array, Array]) -> tuple[_Carry, Array]:
@@ -167,18 +202,25 @@ def _advance(
         batch = jax.tree.map(lambda leaf: leaf[index], data)
         batch = _presented(augment_key, batch, index, recipe.augment, teacher)
         masked = masking.apply(carry.params, masks)
-        (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(masked, carry.state, batch, apply_key)
-        direction, optimizer_state = optimizer.update(masking.apply(gradient, masks), carry.optimizer, masked)
-        rate = rate_of((clock.start + clock.tick * (number + 1)) * 10_000)
+        progress = clock.start + clock.tick * number
+        flags = () if gating is None else gating.flags(carry.gates, progress)
+        opened = tuple(jnp.broadcast_to(own, (index.shape[0], own.shape[0])).astype(jnp.float32) for own in flags)
+        (value, state), (gradient, slopes) = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(
+            masked, opened, carry.state, batch, apply_key
+        )
+        pull = jax.tree.map(lambda slope, param: slope + coupled * param, gradient, masked) if coupled else gradient
+        direction, optimizer_state = optimizer.update(masking.apply(pull, masks), carry.optimizer, masked)
+        rate = recipe.rate(clock.start + clock.tick * (number + 1))
 
         def moved(param: Array, mask: Array, step: Array, slope: Array) -> Array:
-            kept = param - rate * (step + recipe.weight_decay * param)
+            kept = param - rate * (step + decoupled * param)
             latent = param - jnp.clip(clock.recovery_rate * slope, -rate / 2, rate / 2)
             return jnp.where(mask, kept, latent)
 
         params = jax.tree.map(moved, carry.params, masks, direction, gradient)
         square = jax.tree.map(lambda mean, slope: SMOOTH * mean + (1 - SMOOTH) * slope**2, carry.square, gradient)
-        return _Carry(params, optimizer_state, state, square), value
+        gate_state = None if gating is None else gating.step(carry.gates, flags, slopes, progress)
+        return _Carry(params, optimizer_state, state, square, gate_state), value
 
     carry, values = jax.lax.scan(step, carry, (jnp.arange(CHUNK), indices))
     return carry, values.mean()

@@ -64,12 +64,16 @@ def _results(equation: Any, operands: list[Any]) -> list[Any]:
     inner = params.get(CALLS.get(primitive.name, ""))
     if inner is not None:
         return _run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), *operands)
-    settings = {name: _rounded(value) for name, value in params.items()}
+    return alone(equation.replace(params={name: _rounded(value) for name, value in params.items()}), operands)
+
+
+def alone(equation: Any, operands: list[Any]) -> list[Any]:
+    """What one equation of a program gives, derivatives of its own included."""
     given = {
         atom: value for atom, value in zip(equation.invars, operands, strict=True) if not isinstance(atom, Literal)
     }
-    alone = Jaxpr((), list(given), equation.outvars, [equation.replace(params=settings)], equation.effects)
-    return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
+    program = Jaxpr((), list(given), equation.outvars, [equation], equation.effects)
+    return jaxpr_as_fun(ClosedJaxpr(program, ()))(*given.values())
 
 
 def _product(equation: Any, operands: list[Any]) -> Array:

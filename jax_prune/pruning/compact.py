@@ -14,7 +14,7 @@ from jax_prune import storage
 from jax_prune.errors import BadInput, said
 from jax_prune.nets import from_linen, from_nnx
 from jax_prune.nets.resizing import resize
-from jax_prune.pruning import layouts, channels
+from jax_prune.pruning import channels, layouts
 from jax_prune.pruning import masks as masking
 from jax_prune.pruning.tracing import sameness
 from jax_prune.pruning.tracing.program import Labelled, labelled
