@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +11,9 @@ import numpy as np
 
 from jax_prune.errors import BadInput
 from jax_prune.pruning import wide
+from jax_prune.pruning.channel_budgets import Limit
 from jax_prune.pruning.wide import Wide
 from jax_prune.types import Array, Group
-
-
-class Limit(NamedTuple):
-    """At most ``budget`` of a cost: a pytree with ``total(kept int32 [G]) -> Wide``, which never falls as counts grow.
-
-    ``channel_costs.parameters`` and ``channel_costs.macs`` are such costs.
-    """
-
-    cost: Any
-    budget: Wide
 
 
 def limit(cost: Any, budget: int, groups: Sequence[Group], movable: Sequence[bool]) -> Limit:

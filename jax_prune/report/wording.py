@@ -107,8 +107,8 @@ def before_after(report: Report) -> list[Line]:
         Line("training steps", count(dense.steps), count(pruned.steps), "in all"),
     ]
     for batch in dense.seconds:
-        taken = (side.seconds.get(batch) for side in (dense, pruned))
-        lines.append(Line(f"latency, batch {batch}", *map(milliseconds, taken), "median of warm jitted calls"))
+        before, after = (milliseconds(side.seconds.get(batch)) for side in (dense, pruned))
+        lines.append(Line(f"latency, batch {batch}", before, after, "median of warm jitted calls"))
     if report.budget is not None:
         asked = report.budget
         reached = f"{count(asked.measured)} {asked.unit}, at most {count(asked.reached)} by the search's model"

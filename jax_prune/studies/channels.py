@@ -81,7 +81,7 @@ class Config:
     def idle(self) -> dict[str, str]:
         """The settings that nothing reads under the others, and why."""
         ways = self.ways
-        found = {}
+        found: dict[str, str] = {}
         if "search" not in ways:
             searched = ("score", "algorithm", "population", "generations", "calibration", "memory")
             found |= dict.fromkeys(searched, f"no way of {', '.join(ways)} searches")

@@ -187,7 +187,7 @@ def _notes(run: Run) -> tuple[str, ...]:
         notes.append("gates: one training to the set rate, after Qi et al. 2021; mechanism and settings are ours.")
     if "utility" in run.ways:
         notes.append(
-            "utility: Dynamic Channel Propagation's rule (Shen et al. 2020); that its threshold meets the target exactly "
+            "utility: Dynamic Channel Propagation's rule (Shen et al. 2020); that its threshold meets a target exactly "
             "is ours."
         )
     if set(run.ways) & set(STATIC):

@@ -1,0 +1,144 @@
+"""The channels study from flags to report: smaller networks meet their target, and agree with what is written."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jax_prune import cli, datasets, learning, narrowing, nets, storage
+from jax_prune.errors import BadInput
+from jax_prune.pruning import channel_costs, compact, costs
+from jax_prune.studies import channels, channels_run
+from jax_prune.studies.channels import PRESETS, Config
+
+WAYS = ("search", "gates", "utility", "uniform", "lamp")
+TINY = dataclasses.replace(
+    Config.preset(preset="compare").smoke(), net="lenet300", macs=0.3, parameters=0.4, compare=",".join(WAYS)
+)
+WHOLE = 266_200
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A smoke run of five ways, and how often the test split was read."""
+    folder, reads = tmp_path_factory.mktemp("channels"), []
+    load = datasets.load
+
+    def watched(*args, **options):
+        splits = load(*args, **options)
+        return splits._replace(test=lambda: (reads.append(1), splits.test())[1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", watched)
+        report = channels.run(TINY, str(folder))
+    return folder, report, reads
+
+
+def small_net(folder, way):
+    """The smaller network of a way, made anew from what lies on disk."""
+    arrays, meta = storage.load_arrays(
+        folder / ("compact.safetensors" if way == TINY.way else f"ways/{way}/compact.safetensors")
+    )
+    net = nets.build(TINY.net)
+    example = np.zeros((1, 28, 28, 1), np.uint8)
+    groups = narrowing.target(net, example, TINY.macs, TINY.parameters).groups
+    small = compact(net, groups, [np.asarray(meta["kept"][group.name]) for group in groups], example=example)
+    return groups, meta["kept"], small.replace(params=storage.unflatten_paths(arrays)["params"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_meets_the_target_within_one_channel_and_the_bound(finished, way):
+    groups, kept, net = small_net(finished[0], way)
+    counts = np.array([len(kept[group.name]) for group in groups])
+    cost = channel_costs.macs(nets.build(TINY.net), groups, np.zeros((1, 28, 28, 1), np.uint8))
+    spent = sum(costs.macs(net, np.zeros((1, 28, 28, 1), np.uint8)).values())
+    assert spent == channel_costs.spent(cost, counts) <= int(TINY.macs * WHOLE)
+    for row in counts + np.eye(len(groups), dtype=int):
+        assert channel_costs.spent(cost, row) > int(TINY.macs * WHOLE)
+    assert costs.parameters(net.params).all_total <= TINY.parameters * (WHOLE + 410)
+
+
+@pytest.mark.parametrize("way", ["search", "gates"])
+def test_the_network_on_disk_has_the_error_that_the_report_gives(finished, way):
+    folder, report, _ = finished
+    _, _, net = small_net(folder, way)
+    test = datasets.load("mnist").test()
+    error = 1 - learning.evaluate(net, test, learning.correct)[0]
+    reported = {entry.allocator: entry.error for entry in report.baselines.outcomes}
+    assert reported[way] == pytest.approx(error, abs=2e-4)
+    assert report.pruned.error == reported["search"]
+
+
+def test_the_report_agrees_with_itself(finished):
+    folder, report, reads = finished
+    assert reads == [1]
+    written = json.loads((folder / "report.json").read_text())
+    assert written["pruned"]["macs"] == report.pruned.macs == report.budget.measured <= report.budget.limit
+    assert written["dense"]["macs"] == WHOLE and written["dense"]["steps"] == written["pruned"]["steps"] == 200
+    assert [layer.kept for layer in report.layers] == list(report.rounds[0].layers_kept)
+    assert set(report.pruned.seconds) == {"1", "256"} and min(report.pruned.seconds.values()) > 0
+    assert report.search.evaluations == TINY.population * (TINY.generations + 1)
+    losses = report.rounds[0]
+    assert losses.search_loss <= min(losses.baselines.values()) * (1 + 1e-5)
+    rows = (folder / "search_history.csv").read_text().splitlines()
+    assert len(rows) == report.search.evaluations + 1
+    assert "latency, batch 256" in (folder / "report.html").read_text()
+    assert report.command.startswith("jax-prune channels --workdir=W --preset=")
+
+
+def test_a_finished_run_is_read_and_not_computed_again(finished, monkeypatch):
+    folder, report, _ = finished
+    monkeypatch.setattr(learning, "train", lambda *_, **__: pytest.fail("trained again"))
+    again = channels.run(TINY, str(folder))
+    assert dataclasses.replace(again, seconds=report.seconds) == report
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"macs": 1e-6}, "cannot be met.*frozen are ip3 .*the network's output"),
+        ({"macs": None}, "no target: give macs or parameters"),
+        ({"macs": 1.5}, "macs is 1.5: give a share"),
+        ({"way": "magic"}, "unknown way 'magic': known are search, gates"),
+        ({"compare": "gates,luck"}, "unknown way 'luck'"),
+        ({"score": "norm"}, "group ip1 has no norm"),
+        ({"score": "luck"}, "unknown score 'luck'"),
+        ({"frozen": "nope"}, "frozen 'nope' matches no group; there are ip1, ip2"),
+        ({"frozen": "ip[12"}, "is not a regular expression"),
+        ({"frozen": "ip.*"}, "no channel may be cut"),
+        ({"optimizer": "luck"}, "unknown optimizer"),
+        ({"augment": "luck"}, "unknown augmentation"),
+        ({"width": 0.0}, "width is 0.0"),
+        ({"width": 0.5}, "takes no option 'width'"),
+        ({"net": "resnet20"}, "images"),
+        ({"round_to": 0}, "round_to is 0"),
+        ({"population": 2}, "population is 2"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_training(tmp_path, monkeypatch, change, says):
+    monkeypatch.setattr(learning, "train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(BadInput, match=says):
+        channels.run(dataclasses.replace(TINY, **change), str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_that_nothing_reads_are_refused(capsys, tmp_path):
+    flags = ["channels", f"--workdir={tmp_path}", "--config.way=gates", "--config.score=l1"]
+    assert cli.main(flags) == 2
+    assert "score=l1 would do nothing, since no way of gates searches" in capsys.readouterr().err
+
+
+def test_kept_channels_are_whole_multiples():
+    target = narrowing.target(nets.build("lenet300"), np.zeros((1, 28, 28, 1), np.uint8), 0.3, None, round_to=8)
+    counts = narrowing.chosen_by("uniform", nets.build("lenet300"), target).counts
+    assert (counts % 8 == 0).all() and (counts > 0).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_one_that_can_be_run(preset):
+    config = Config.preset(preset=preset)
+    channels.check(config)
+    shapes = jax.eval_shape(lambda: nets.build(config.net, **({} if config.width == 1 else {"width": config.width})))
+    assert jax.tree.leaves(shapes.params) and set(config.ways) <= set(channels_run.WAYS)
