@@ -12,7 +12,7 @@ FLOORS = [
     {"pruning"},
     {"evosearch", "learning"},
     {"deploy", "report"},
-    {"compress", "rounds", "searching", "lesson", "baselines", "plan", "fitting"},
+    {"compress", "rounds", "searching", "narrowing", "lesson", "baselines", "plan", "fitting"},
     {"studies"},
     {"cli", "flags", "__main__"},
 ]

@@ -136,7 +136,6 @@ def _round(run: Run) -> reporting.Round:
     before = facts.get("validation_before")
     return reporting.Round(
         round=1,
-        kept=int(found.chosen.counts.sum()),
         validation_error_before_tuning=None if before is None else 1 - before,
         validation_error=1 - facts["validation"],
         search_loss=run.ways["search"].chosen.facts["loss"] if "search" in run.ways else None,

@@ -99,7 +99,7 @@ def test_a_finished_run_is_read_and_not_computed_again(finished, monkeypatch):
     ("change", "says"),
     [
         ({"macs": 1e-6}, "cannot be met.*frozen are ip3 .*the network's output"),
-        ({"macs": None}, "no target: give macs or parameters"),
+        ({"macs": None, "parameters": None}, "no target: give macs or parameters"),
         ({"macs": 1.5}, "macs is 1.5: give a share"),
         ({"way": "magic"}, "unknown way 'magic': known are search, gates"),
         ({"compare": "gates,luck"}, "unknown way 'luck'"),
