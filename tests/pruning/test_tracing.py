@@ -1,6 +1,7 @@
 """Groups of small nets against tables written by hand, one for each family of primitives; what freezes says so."""
 
 import re
+import time
 
 import jax
 import jax.numpy as jnp
@@ -381,3 +382,32 @@ def test_an_example_of_the_wrong_shape_is_refused():
 def test_a_net_that_depends_on_its_data_is_refused(middle):
     with pytest.raises(BadInput, match="shapes or branches depend on its data"):
         groups.trace(*between(middle))
+
+
+def test_two_hundred_convolutions_take_seconds():
+    """A DenseNet of 100 layers of two convolutions, growth 32: seconds of CPU beyond jax.make_jaxpr."""
+    spec = jax.ShapeDtypeStruct
+    params, width = {"stem": spec((3, 3, 4, 64), jnp.float32)}, 64
+    for layer in range(100):
+        params |= {f"scale{layer}": spec((width,), jnp.float32), f"less{layer}": spec((1, 1, width, 128), jnp.float32)}
+        params |= {f"inner{layer}": spec((128,), jnp.float32), f"more{layer}": spec((3, 3, 128, 32), jnp.float32)}
+        width += 32
+    params["head"] = spec((width, 10), jnp.float32)
+
+    def apply(params, state, x, *, train, key):
+        x = conv(x, params["stem"])
+        for layer in range(100):
+            y = conv(jax.nn.relu((x - x.mean((0, 1, 2))) * params[f"scale{layer}"]), params[f"less{layer}"])
+            y = conv(jax.nn.relu((y - y.mean((0, 1, 2))) * params[f"inner{layer}"]), params[f"more{layer}"])
+            x = jnp.concatenate([x, y], -1)
+        return x.mean((1, 2)) @ params["head"], state
+
+    net = Net(params, {}, apply=apply, rebuild=lambda params, state: params)
+    start = time.process_time()
+    jax.make_jaxpr(lambda params, x: apply(params, {}, x, train=False, key=None))(params, IMAGE)
+    alone = time.process_time() - start
+    start = time.process_time()
+    found = groups.trace(net, IMAGE)
+    assert time.process_time() - start - alone < 3
+    assert [group.size for group in found] == [64, *[128, 32] * 100]
+    assert found[-1].slots == (Slot("more99", 3), Slot("head", 0, (width - 32,)))
