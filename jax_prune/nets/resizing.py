@@ -39,7 +39,7 @@ def _conv(layer: Any) -> dict[str, Any]:
     shape = _shape(layer.kernel)
     *_, inputs, outputs = shape
     blocks = layer.feature_group_count
-    if blocks > 1 and inputs == 1:
+    if layer.in_features == blocks > 1:  # before anything was cut: blocks of more may have one input left
         blocks = outputs // (layer.out_features // blocks)
     sizes = {"in_features": inputs * blocks, "out_features": outputs, "feature_group_count": blocks}
     return sizes | {"kernel_shape": shape}
