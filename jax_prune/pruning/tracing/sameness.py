@@ -35,12 +35,15 @@ def _other_units(dense: Labelled, narrow: Labelled, kept: Kept) -> str:
     before, after, paths = [], [], []
     single: set[int] = set()
     found = {(axis.path, axis.state, axis.axis): axis for axis in narrow.axes}
+    # one position is left, which has no label; and of blocks with one input left it cannot be told how they were joined
+    thin = {axis.path for axis in dense.axes if (axis.path, axis.state, axis.axis) not in found}
     for axis in dense.axes:
         key = (axis.path, axis.state, axis.axis)
         ids = np.arange(axis.first, axis.first + axis.size)[kept.get(key, slice(None))]
         units = dense.units.of[ids]
-        if key not in found:  # one position is left, which has no label
+        if axis.path in thin:
             single |= set(units.tolist())
+        if key not in found:
             continue
         other = found[key]
         before.append(units)
