@@ -19,7 +19,7 @@ from jax_prune.evosearch.masked import Candidate, MaskedLoss
 from jax_prune.evosearch.racing import Sums
 from jax_prune.evosearch.score import Score
 from jax_prune.pruning import budgets, counts, lattice, wide
-from jax_prune.pruning.budgets import Cost
+from jax_prune.pruning.budgets import Cost, Total
 from jax_prune.types import Array, Bounds, Group
 
 ROUNDING = 1e-6  # a float32 mean may miss the share it stands for by this much
@@ -226,7 +226,7 @@ def _kept_range(sizes: tuple[int, ...] | tuple[Group, ...], bounds: Bounds) -> t
     return lattice.kept_range(lattice.of(sizes), bounds)
 
 
-def reachable(sizes: Sequence[int] | Sequence[Group], bounds: Bounds, cost: Cost | None = None) -> tuple[int, int]:
+def reachable(sizes: Sequence[int] | Sequence[Group], bounds: Bounds, cost: Total | None = None) -> tuple[int, int]:
     """The smallest and the largest budget that some allocation within the bounds of the ratios meets, in its cost."""
     least, most = kept_range(sizes, bounds)
     if cost is None:

@@ -16,7 +16,7 @@ from jax_prune.evosearch.evaluation import lift
 from jax_prune.evosearch.masked import MaskedLoss, Means
 from jax_prune.evosearch.objectives import reachable
 from jax_prune.pruning import lattice
-from jax_prune.pruning.budgets import Cost
+from jax_prune.pruning.budgets import Total
 from jax_prune.types import Array, Bounds, Group
 
 
@@ -54,7 +54,7 @@ def bounds(
     allowed: Bounds,
     sizes: Sequence[int] | Sequence[Group] = (),
     budget: int | None = None,
-    cost: Cost | None = None,
+    cost: Total | None = None,
 ) -> Bounds:
     """The allowed box with each upper ratio cut where that group's loss first rises by more than
     ``increase``.
@@ -77,7 +77,7 @@ def bounds(
 
 
 def _has_room(
-    sizes: Sequence[int] | Sequence[Group], box: Bounds, allowed: Bounds, budget: int, cost: Cost | None
+    sizes: Sequence[int] | Sequence[Group], box: Bounds, allowed: Bounds, budget: int, cost: Total | None
 ) -> bool:
     """Whether the box forces at most half of the budget; with a cost, of what is above the least allowed."""
     forced = 0 if cost is None else reachable(sizes, allowed, cost)[0]

@@ -21,10 +21,18 @@ from jax_prune.pruning.wide import Wide
 from jax_prune.types import Array, Bounds, Group, Net, Tree
 
 
-class Cost(Protocol):
-    """A pytree of arrays; ``each`` may be traced and vmapped."""
+class Total(Protocol):
+    """A pytree of arrays; ``total`` may be traced and vmapped."""
 
     name: Any  # of the unit, for messages
+
+    def total(self, kept: Array) -> Wide:
+        """What counts int32 [G] cost in all, never less when a group keeps more."""
+
+
+class Cost(Total, Protocol):
+    """A total that is a base and what each group costs by itself."""
+
     base: Any  # Wide scalar: what the groups do not change
 
     def each(self, kept: Array) -> Wide:
@@ -45,6 +53,9 @@ class Priced:
         units = jnp.clip(kept[:, None] - before, 0, self.room)
         return wide.total(wide.product(self.price, units.astype(jnp.uint32)))
 
+    def total(self, kept: Array) -> Wide:
+        return wide.add(self.base, wide.total(self.each(kept)))
+
 
 @flax.struct.dataclass
 class PackedBytes:
@@ -64,6 +75,9 @@ class PackedBytes:
         values = wide.product(jnp.uint32(costs.FLOAT_BYTES), units)
         some = wide.add(values, Wide(jnp.zeros_like(positions), positions))
         return wide.minimum(some, wide.product(jnp.uint32(costs.FLOAT_BYTES), self.size))
+
+    def total(self, kept: Array) -> Wide:
+        return wide.add(self.base, wide.total(self.each(kept)))
 
 
 def weights(groups: Sequence[Group]) -> Priced:
@@ -105,10 +119,14 @@ def packed_bytes(params: Tree, groups: Sequence[Group]) -> PackedBytes:
     return PackedBytes(wide.of(base), summed(int), skips8, skips4, summed(lambda size: -(-size // 8)))
 
 
-def spent(cost: Cost, kept: ArrayLike) -> int:
+def spent(cost: Total, kept: ArrayLike) -> int:
     """What counts int [G] cost in all, with the base, on the host."""
-    each = wide.to_numpy(cost.each(jnp.asarray(np.asarray(kept), jnp.int32)))
-    return int(wide.to_numpy(cost.base)) + sum(map(int, each))
+    return int(wide.to_numpy(_total(cost, jnp.asarray(np.asarray(kept), jnp.int32))))
+
+
+@jax.jit
+def _total(cost: Total, kept: Array) -> Wide:
+    return cost.total(kept)
 
 
 def project(genome: Array, groups: Sequence[Group], cost: Cost, budget: Wide, bounds: Bounds) -> Array:

@@ -15,12 +15,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
 from jax_prune.pruning import costs, units, wide
+from jax_prune.pruning.budgets import spent
 from jax_prune.pruning.wide import Wide
 from jax_prune.types import Array, Group, Net, Tree
+
+__all__ = ["ChannelCost", "combined", "macs", "parameters", "priced", "spent"]
 
 Length = tuple[int, tuple[tuple[int, int], ...]]  # what stays, and (group, positions that a unit of it takes)
 Terms = dict[tuple[Length, ...], int]  # price of a product of lengths
@@ -117,16 +119,6 @@ def combined(
     rest, length, group, times = (jnp.concatenate(column) for column in zip(*columns, strict=True))
     places = jnp.asarray(np.concatenate(factors))
     return _checked(ChannelCost(wide.of(round(base)), _wide(prices), places, rest, length, group, times, name), groups)
-
-
-def spent(cost: ChannelCost, kept: ArrayLike) -> int:
-    """What counts int [G] cost in all, on the host."""
-    return int(wide.to_numpy(_total(cost, jnp.asarray(np.asarray(kept), jnp.int32))))
-
-
-@jax.jit
-def _total(cost: ChannelCost, kept: Array) -> Wide:
-    return cost.total(kept)
 
 
 def _cost(terms: Terms, base: int, name: str) -> ChannelCost:

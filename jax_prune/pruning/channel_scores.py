@@ -41,8 +41,8 @@ def magnitude(params: Tree, groups: Sequence[Group], exponent: int = 1) -> tuple
 def group_magnitude(params: Tree, groups: Sequence[Group], exponent: int = 2) -> tuple[Array, ...]:
     """Sum of |w|**exponent over makers and users, biases aside, over the group's mean: [n_g], its mean 1.
 
-    As Torch-Pruning's ``GroupMagnitudeImportance`` (Fang et al. 2023, DepGraph, equation 3) by its defaults: no root,
-    norm scales in, mean over layers, then over the group's mean.
+    As Torch-Pruning's group magnitude importance (Fang et al. 2023, DepGraph) by its defaults: no root, norm scales in,
+    mean over the group's layers, then over the group's mean.
     """
     _check_exponent(exponent)
     shapes = units.shapes_of(params)
@@ -75,7 +75,7 @@ def norm_scale(params: Tree, groups: Sequence[Group]) -> tuple[Array, ...]:
 
 
 def taylor(params: Tree, gradient: Tree, groups: Sequence[Group]) -> tuple[Array, ...]:
-    """(sum of w g)**2 over a unit's gate (Molchanov et al. 2019, equation 8): [n_g].
+    """(sum of w g)**2 over a unit's gate (Molchanov et al. 2019, "Importance Estimation"): [n_g].
 
     That is the squared first-order change of the loss if the unit went. The gate is its norms' scales and biases where
     it has a norm that makes it, as the paper has it, else the kernels that make it and their biases. The paper averages

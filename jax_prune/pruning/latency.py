@@ -1,8 +1,9 @@
 """Measured latency as a cost of kept channels: what a call of compact networks took, as a sum of what they cost.
 
-    nets = [build(kept) for kept in latency.spread(groups, 12)]
-    model = latency.fit([macs, parameters], counts, latency.measure(nets, x), groups)
-    limit = model.limit(0.004)                              # seconds of a call, for ``channel_budgets.onto``
+    counts = latency.spread(groups, 12)
+    seconds = latency.measure([build(kept) for kept in counts], x)
+    model = latency.fit([macs, parameters], counts, seconds, groups)
+    limit = model.limit(0.004)                      # seconds of a call: a limit as those of MACs and parameters
 
 A call takes a constant, and so much for each multiply-accumulate and each parameter, none of them negative: three
 numbers for a machine, a network and a batch. How far that is off is part of the model, and what was chosen under it

@@ -20,6 +20,7 @@ from jax_prune.pruning.channel_budgets import limit
 from jax_prune.types import Batch, Bounds, Group, Slot
 
 WIDTHS = (6, 8)
+CONFIG = Config(population=6, generations=4, at_once=1, race="exact")
 
 
 class Small(nnx.Module):
@@ -96,9 +97,8 @@ def test_a_search_stays_on_the_budget_and_races_change_nothing(built):
     net, masked, _ = built
     limits = limits_of(net, 0.4, 0.6)
     fitness = evosearch.channel_loss(masked, limits)
-    config = Config(population=6, generations=4, at_once=1)
     raced, whole = (
-        evosearch.search(jax.random.key(1), dataclasses.replace(config, race=race), fitness.box, fitness)
+        evosearch.search(jax.random.key(1), dataclasses.replace(CONFIG, race=race), fitness.box, fitness)
         for race in ("exact", "none")
     )
     np.testing.assert_array_equal(raced.best, whole.best)
@@ -117,7 +117,6 @@ def test_a_search_stays_on_the_budget_and_races_change_nothing(built):
 def test_a_killed_search_goes_on(built, tmp_path):
     net, masked, _ = built
     fitness = evosearch.channel_loss(masked, limits_of(net, 0.5))
-    config = Config(population=6, generations=3, at_once=1)
 
     def kill(generations, text):
         if generations == 1:
@@ -126,12 +125,12 @@ def test_a_killed_search_goes_on(built, tmp_path):
                 raise KeyboardInterrupt
 
     seen: list[str] = []
-    whole = evosearch.search(jax.random.key(0), config, fitness.box, fitness)
+    whole = evosearch.search(jax.random.key(0), CONFIG, fitness.box, fitness)
     with pytest.raises(KeyboardInterrupt):
         evosearch.search(
-            jax.random.key(0), config, fitness.box, fitness, progress=kill, checkpoint=tmp_path, checkpoint_seconds=0
+            jax.random.key(0), CONFIG, fitness.box, fitness, progress=kill, checkpoint=tmp_path, checkpoint_seconds=0
         )
-    again = evosearch.search(jax.random.key(0), config, fitness.box, fitness, checkpoint=tmp_path, checkpoint_seconds=0)
+    again = evosearch.search(jax.random.key(0), CONFIG, fitness.box, fitness, checkpoint=tmp_path, checkpoint_seconds=0)
     np.testing.assert_array_equal(whole.best, again.best)
     np.testing.assert_array_equal(whole.info.vectors, again.info.vectors)
 
@@ -151,6 +150,19 @@ def test_costs_of_channels_trade_off(built):
     values, _ = objectives(jnp.float32([0.5, 0.5]))
     macs = channel_costs.macs(net, GROUPS, EXAMPLE)
     assert values[1] == pytest.approx(channel_costs.spent(macs, [3, 4]) / channel_costs.spent(macs, WIDTHS))
+
+
+def test_sweeps_of_single_groups_end_the_box_and_leave_the_budget_room(built):
+    net, masked, _ = built
+    macs = channel_costs.macs(net, GROUPS, EXAMPLE)
+    found = evosearch.sensitivity.curves(masked, [0.0, 0.5, 0.8])
+    np.testing.assert_allclose(found.loss[:, 1], [masked(jnp.int32(kept)).loss for kept in ([3, 8], [6, 4])], rtol=1e-5)
+    budget = channel_costs.spent(macs, WIDTHS) // 3
+    everything = channel_budgets.anything(GROUPS)
+    box = evosearch.sensitivity.bounds(found, 1e-3, everything, GROUPS, budget, macs)
+    least, _ = evosearch.reachable(GROUPS, box, macs)
+    assert 2 * (least - evosearch.reachable(GROUPS, everything, macs)[0]) <= budget
+    assert evosearch.channel_loss(masked, (limit(macs, budget),), box).box.lower.shape == (2,)
 
 
 def test_bad_input_is_one_line(built):
