@@ -94,7 +94,8 @@ class ScoreGates:
     A unit is on where its score is above one global threshold, which holds the budgets; these fall from the whole
     net's cost to the ``limits`` along the cubic of Zhu & Gupta 2017 (section 3), between the shares ``begin`` and
     ``end`` of the training. Backwards a gate counts as its score (Bengio et al. 2013), on or off, so what is off can
-    come back; Adam's directions make the scores of unlike layers comparable. From ``end`` on nothing changes.
+    come back. What makes unlike layers comparable: slopes count against their group's mean, since batch norm behind a
+    layer makes them sum to zero, and nothing does elsewhere; and steps are Adam's. From ``end`` on nothing changes.
     """
 
     gated: Gated = flax.struct.field(pytree_node=False)
@@ -115,7 +116,7 @@ class ScoreGates:
         return thresholds.within(state.scores, self.gated.groups, limits, movable(self.gated))
 
     def step(self, state: Scores, flags: Sequence[Array], slopes: Sequence[Array], progress: Array) -> Scores:
-        gradient = tuple(slope.sum(0) for slope in slopes)
+        gradient = tuple(slope.sum(0) - slope.sum(0).mean() for slope in slopes)
         steps, optimizer = self.direction().update(gradient, state.optimizer, state.scores)
         moving = progress < self.end
         scores = tuple(jnp.where(moving, own - step, own) for own, step in zip(state.scores, steps, strict=True))
