@@ -51,7 +51,9 @@ def _other_units(dense: Labelled, narrow: Labelled, kept: Kept) -> str:
     old, new = np.concatenate(before), np.concatenate(after)
     stays, still = dense.units.reason[old] != NEVER, narrow.units.reason[new] != NEVER
     unlike = ~stays & (_unlike(old, new) | _unlike(new, old))
-    bad = np.flatnonzero((unlike | (stays != still)) & ~np.isin(old, list(single)))
+    # a block or group of one unit is read differently, with all that it is joined with
+    alone = np.isin(new, new[np.isin(old, list(single))])
+    bad = np.flatnonzero((unlike | (stays != still)) & ~alone)
     return paths[bad[0]] if len(bad) else ""
 
 
