@@ -39,7 +39,7 @@ def _conv(layer: Any) -> dict[str, Any]:
     shape = _shape(layer.kernel)
     *_, inputs, outputs = shape
     blocks = layer.feature_group_count
-    if layer.in_features == blocks > 1:  # before anything was cut: blocks of more may have one input left
+    if blocks > 1 and blocks == layer.in_features:
         blocks = outputs // (layer.out_features // blocks)
     sizes = {"in_features": inputs * blocks, "out_features": outputs, "feature_group_count": blocks}
     return sizes | {"kernel_shape": shape}
@@ -55,6 +55,12 @@ def _norm(layer: Any) -> dict[str, Any]:
     found = [getattr(layer, name, None) for name in ("mean", "scale", "bias")]
     shapes = [_shape(variable) for variable in found if variable is not None]
     return {"num_features": shapes[0][-1]} if shapes else {}
+
+
+def _group_norm(layer: Any) -> dict[str, Any]:
+    """Of one feature each its groups are as many as the features; any other keeps its groups."""
+    sizes = _norm(layer)
+    return {"num_groups": sizes["num_features"]} if sizes and layer.group_size == 1 else {}
 
 
 def _embedding(layer: Any) -> dict[str, Any]:
@@ -93,6 +99,7 @@ SIZES: list[tuple[Any, Callable[[Any], dict[str, Any]]]] = [
     (nnx.Conv, _conv),
     (nnx.ConvTranspose, _conv_transpose),
     ((nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm), _norm),
+    (nnx.GroupNorm, _group_norm),
     (nnx.Embed, _embedding),
     ((nnx.GRUCell, nnx.OptimizedLSTMCell, nnx.SimpleCell), _cell),
     (nnx.LSTMCell, _lstm),

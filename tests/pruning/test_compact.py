@@ -104,6 +104,21 @@ def test_heads_and_embeddings():
     assert m.a.query.out_features == (2, 2) and m.a.out.in_features == (2, 2)
 
 
+def test_blocks_cut_to_one_input_are_not_depthwise():
+    net = nets.from_nnx(
+        Stack(
+            lambda m, x: m.d(m.n(m.b(m.a(x))).mean((1, 2))),
+            a=nnx.Conv(3, 4, (1, 1), rngs=rngs()),
+            b=nnx.Conv(4, 4, (2, 2), feature_group_count=2, rngs=rngs()),
+            n=nnx.GroupNorm(4, num_groups=4, rngs=rngs()),
+            d=nnx.Linear(4, 2, rngs=rngs()),
+        )
+    )
+    m = check(random(net), IMAGE)
+    assert (m.b.in_features, m.b.out_features, m.b.feature_group_count) == (2, 2, 2)
+    assert (m.n.num_groups, m.n.group_size) == (2, 1)
+
+
 def test_resizing_leaves_whole_modules_alone():
     module = nnx.Sequential(
         nnx.Conv(4, 8, (3, 3), feature_group_count=4, rngs=rngs()), nnx.GroupNorm(8, 4, rngs=rngs())

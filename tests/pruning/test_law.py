@@ -131,7 +131,8 @@ class Drawer:
 
     def groupnorm(self, source, kind, units, path):
         if len(units) % 2 == 0:
-            self.truth.freeze(units)
+            if len(units) > 2:  # two groups of one feature each mix nothing
+                self.truth.freeze(units)
             self.norm("groupnorm", source, units, path, "scale", "bias")
 
     def softmax(self, source, kind, units, path):
@@ -434,7 +435,7 @@ def test_masked_and_compact_nets_agree(case):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, **LOOSE)
+@settings(max_examples=200, **LOOSE)
 @given(case=drawn_nets(longest=9))
 def test_many_masked_and_compact_nets_agree(case):
     check_law(case)

@@ -35,15 +35,12 @@ def _other_units(dense: Labelled, narrow: Labelled, kept: Kept) -> str:
     before, after, paths = [], [], []
     single: set[int] = set()
     found = {(axis.path, axis.state, axis.axis): axis for axis in narrow.axes}
-    # one position is left, which has no label; and of blocks with one input left it cannot be told how they were joined
-    thin = {axis.path for axis in dense.axes if (axis.path, axis.state, axis.axis) not in found}
     for axis in dense.axes:
         key = (axis.path, axis.state, axis.axis)
         ids = np.arange(axis.first, axis.first + axis.size)[kept.get(key, slice(None))]
         units = dense.units.of[ids]
-        if axis.path in thin:
+        if key not in found:  # one position is left, which has no label
             single |= set(units.tolist())
-        if key not in found:
             continue
         other = found[key]
         before.append(units)
@@ -54,7 +51,9 @@ def _other_units(dense: Labelled, narrow: Labelled, kept: Kept) -> str:
     old, new = np.concatenate(before), np.concatenate(after)
     stays, still = dense.units.reason[old] != NEVER, narrow.units.reason[new] != NEVER
     unlike = ~stays & (_unlike(old, new) | _unlike(new, old))
-    bad = np.flatnonzero((unlike | (stays != still)) & ~np.isin(old, list(single)))
+    # a block or group of one unit is read differently, with all that it is joined with
+    alone = np.isin(new, new[np.isin(old, list(single))])
+    bad = np.flatnonzero((unlike | (stays != still)) & ~alone)
     return paths[bad[0]] if len(bad) else ""
 
 
