@@ -121,7 +121,7 @@ def test_a_target_is_met_within_one_unit_in_one_training(way, data, gated):
 
 @pytest.mark.slow
 def test_learned_scores_are_worth_more_than_random_ones(data, gated):
-    """A fifth of the multiply-accumulates, equal training. Measured: dense 96.7 %, learned 92.8 %, random 87.2 %."""
+    """A fifth of the MACs, equal training. With 20,000 images: dense 96.7 %, learned 92.8 %, random 87 %."""
     way = gates.by_score(gated, [(MACS, spent(MACS, SIZES) // 5)])
     accuracy = {}
     for name, own in (("learned", way), ("random", Frozen(**vars(way)))):
