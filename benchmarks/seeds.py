@@ -1,6 +1,7 @@
-"""Runs one preset of ``layerwise`` over several seeds and writes what docs/results/ holds.
+"""Runs one preset of a study over several seeds and writes what docs/results/ holds.
 
     python benchmarks/seeds.py --net=lenet300 --preset=record --out=docs/results/lenet300_record --models
+    python benchmarks/seeds.py --study=channels --preset=compare --seeds=0,1,2 --out=docs/results/channels_lenet5
 
 Each seed's report.json goes to OUT/seed_K.json (with --models its packed net beside it), and OUT/summary.json holds
 means and spread. Seeds are paired: dense reference and pruned net of a seed share initial weights and data order.
@@ -23,7 +24,8 @@ from absl import app, flags
 
 from jax_prune.report.correlation import rank_correlation
 
-NET = flags.DEFINE_string("net", "lenet300", "net of the study")
+STUDY = flags.DEFINE_string("study", "layerwise", "the study")
+NET = flags.DEFINE_string("net", None, "net of the study; default: the preset's")
 PRESET = flags.DEFINE_string("preset", "default", "preset of the study")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "seeds to run")
 SET = flags.DEFINE_multi_string("set", [], "further settings of the study, as FIELD=VALUE")
@@ -31,6 +33,8 @@ OUT = flags.DEFINE_string("out", None, "folder for reports and summary", require
 RUNS = flags.DEFINE_string("runs", "runs", "folder for the runs' workdirs")
 JOBS = flags.DEFINE_integer("jobs", 1, "seeds at a time; with more than one, each is pinned to one core")
 MODELS = flags.DEFINE_bool("models", False, "keep the packed nets too")
+
+MODEL_OF = {"layerwise": "model.jaxprune", "channels": "compact.safetensors"}
 
 
 def main(_: list[str]) -> None:
@@ -49,20 +53,16 @@ def run(index: int, seed: str) -> dict[str, Any]:
     subprocess.run([*command(seed), f"--workdir={workdir}"], check=True, preexec_fn=_pinned(index))
     shutil.copy(workdir / "report.json", Path(OUT.value) / f"seed_{seed}.json")
     if MODELS.value:
-        shutil.copy(workdir / "model.jaxprune", Path(OUT.value) / f"seed_{seed}.jaxprune")
+        shutil.copy(
+            workdir / MODEL_OF[STUDY.value], Path(OUT.value) / f"seed_{seed}{Path(MODEL_OF[STUDY.value]).suffix}"
+        )
     return json.loads((workdir / "report.json").read_text())
 
 
 def command(seed: str) -> list[str]:
     settings = [f"--config.{setting}" for setting in SET.value]
-    base = [
-        sys.executable,
-        "-m",
-        "jax_prune",
-        "layerwise",
-        f"--preset={PRESET.value}",
-        f"--config.net={NET.value}",
-    ]
+    net = [f"--config.net={NET.value}"] if NET.value else []
+    base = [sys.executable, "-m", "jax_prune", STUDY.value, f"--preset={PRESET.value}", *net]
     return [*base, f"--config.seed={seed}", *settings]
 
 
