@@ -377,7 +377,8 @@ def test_shifts_are_refused_where_there_are_no_images(net):
         compress(KEY, net, TRAIN, VALIDATION, planned(recipe=recipe))
 
 
-@pytest.mark.parametrize("change", [{"max_macs": 60}, pytest.param({"max_bytes": 500}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"max_macs": 60}, {"max_bytes": 500}])
 def test_limits_of_macs_and_bytes_are_kept_by_every_allocation_of_every_round(net, change):
     plan = planned(compression=None, **change)
     (limit,) = change.values()

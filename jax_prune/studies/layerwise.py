@@ -154,8 +154,8 @@ class Config:
         """The same run in seconds: every stage, tiny sizes, meaningless accuracy."""
         return dataclasses.replace(
             self, compression=min(self.compression, 4.0), rounds=2, population=6, generations=2,
-            calibration=min(self.calibration, 1250), dense_steps=200, committee=min(self.committee, 2),
-            round_steps=100, final_steps=100, at_once=1, trade_off=min(self.trade_off, 2),
+            calibration=200, dense_steps=200, committee=min(self.committee, 2), round_steps=100, final_steps=100,
+            at_once=1, trade_off=min(self.trade_off, 2), fidelity=(1.0,),
         )  # fmt: skip
 
 

@@ -93,6 +93,7 @@ def test_values_are_losses_of_the_masked_network_with_its_own_statistics(built):
         assert score.violation == 0
 
 
+@pytest.mark.slow
 def test_a_search_stays_on_the_budget_and_races_change_nothing(built):
     net, masked, _ = built
     limits = limits_of(net, 0.4, 0.6)

@@ -143,7 +143,7 @@ def test_a_save_costs_the_same_however_long_the_search_has_run(tmp_path):
     assert vectors < min(sizes) < 2 * vectors
     states = [sum(path.stat().st_size for path in (tmp_path / "evosearch" / str(step)).rglob("*") if path.is_file())
               for step in (length - 1, length)]  # fmt: skip
-    assert abs(states[1] - states[0]) < 0.1 * states[0]
+    assert abs(states[1] - states[0]) < 0.3 * states[0]  # compressed
 
 
 def test_where_nothing_can_be_read_it_begins_anew(tmp_path, fitness_of):

@@ -19,7 +19,7 @@ CONFIG = Config(population=8, generations=6)
 
 
 def both(problem, loss, metric=None):
-    return [evosearch.masked_loss(*problem, loss, metric, precision=name) for name in ("bfloat16", "float32")]
+    return [evosearch.masked_loss(*problem, loss, metric, chunk=6, precision=name) for name in ("bfloat16", "float32")]
 
 
 def test_losses_are_float32_and_the_oracles_but_for_rounding(problem, loss, metric, oracle):

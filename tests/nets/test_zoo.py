@@ -42,7 +42,7 @@ TINY = {  # each way of being built, small enough to run
     "googlenet": {"width": 1 / 8},
 }
 
-SLOW = {"googlenet": pytest.mark.slow}  # 57 convolutions to compile
+SLOW = dict.fromkeys(["googlenet", "densenet121", "densenet40"], pytest.mark.slow)  # many convolutions to compile
 
 
 def shapes(name, **options):

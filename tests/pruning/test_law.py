@@ -419,7 +419,7 @@ LOOSE = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.mark.compat
-@settings(max_examples=60, **LOOSE)
+@settings(max_examples=40, **LOOSE)
 @given(case=drawn_nets())
 def test_what_can_be_cut_is_what_should_be(case):
     start, spec, truth, seed = case
@@ -428,7 +428,7 @@ def test_what_can_be_cut_is_what_should_be(case):
         assert by_appearance(groups.trace(net, x)) == truth
 
 
-@settings(max_examples=15, **LOOSE)
+@settings(max_examples=8, **LOOSE)
 @given(case=drawn_nets(longest=5))
 def test_masked_and_compact_nets_agree(case):
     check_law(case)

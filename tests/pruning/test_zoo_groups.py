@@ -87,7 +87,7 @@ NARROW = {
     "densenet121": {"depths": (2, 2, 2, 2), "growth": 4, "stem": 8, "num_classes": 3},
     "googlenet": {"width": 1 / 8, "num_classes": 3},
 }
-SLOW = {"resnet50", "googlenet", "densenet121", "resnet18", "vgg16_cifar", "densenet40"}
+SLOW = {"resnet50", "googlenet", "densenet121", "resnet18", "vgg16_cifar", "densenet40", "resnet20"}
 
 
 @pytest.mark.parametrize("name", TABLES)

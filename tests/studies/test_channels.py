@@ -13,7 +13,7 @@ from jax_prune.pruning import channel_costs, compact, costs
 from jax_prune.studies import channels, channels_run
 from jax_prune.studies.channels import PRESETS, Config
 
-WAYS = ("search", "gates", "utility", "uniform", "lamp")
+WAYS = ("search", "gates", "uniform")
 TINY = dataclasses.replace(
     Config.preset(preset="compare").smoke(), net="lenet300", macs=0.3, parameters=0.4, compare=",".join(WAYS)
 )
@@ -128,6 +128,26 @@ def test_flags_that_nothing_reads_are_refused(capsys, tmp_path):
     flags = ["channels", f"--workdir={tmp_path}", "--config.way=gates", "--config.score=l1"]
     assert cli.main(flags) == 2
     assert "score=l1 would do nothing, since no way of gates searches" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", narrowing.STATIC)
+def test_every_allocation_meets_the_target_within_one_channel(way):
+    net = nets.build("lenet300")
+    target = narrowing.target(net, np.zeros((1, 28, 28, 1), np.uint8), 0.3, None)
+    chosen = narrowing.chosen_by(way, net, target)
+    cost = target.costs["macs"]
+    assert channel_costs.spent(cost, chosen.counts) <= target.budgets["macs"]
+    for row in chosen.counts + np.eye(len(target.groups), dtype=int):
+        assert channel_costs.spent(cost, row) > target.budgets["macs"]
+    assert [len(flag) for flag in chosen.flags] == [300, 100]
+
+
+@pytest.mark.slow
+def test_the_utility_rule_runs_from_flag_to_report(tmp_path):
+    config = dataclasses.replace(TINY, way="utility", compare="")
+    report = channels.run(config, str(tmp_path))
+    assert report.budget.measured <= report.budget.limit and report.search is None
+    assert "Dynamic Channel Propagation" in report.title
 
 
 def test_kept_channels_are_whole_multiples():

@@ -145,7 +145,8 @@ def test_the_tolerance_question_is_answered_and_written(place):
     assert dataclasses.replace(again, seconds={}) == dataclasses.replace(report, seconds={})
 
 
-@pytest.mark.parametrize("unit", ["bytes", pytest.param("macs", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["bytes", "macs"])
 def test_a_limit_is_kept_and_written(place, unit):
     limit = 9000 if unit == "bytes" else 2500
     config = dataclasses.replace(OWN, **{f"max_{unit}": limit})
@@ -191,6 +192,7 @@ def test_a_net_that_does_not_take_the_images_is_one_line(place):
         layerwise.run(config, str(place / "narrow"))
 
 
+@pytest.mark.slow
 def test_patterns_hold_from_flag_to_packed_net(place):
     rules = "first/kernel:nm=2:4;last/kernel:round_to=8"
     config = dataclasses.replace(OWN, rules=rules, compression=2.0)
@@ -203,6 +205,7 @@ def test_patterns_hold_from_flag_to_packed_net(place):
     assert sum(entry.kept for entry in report.layers) <= report.rounds[-1].target == (784 * 16 + 170) // 2
 
 
+@pytest.mark.slow
 def test_tied_layers_lose_the_same_share(place):
     config = dataclasses.replace(OWN, rules=".*kernel:tied=both", max_bytes=9000)
     report = layerwise.run(config, str(place / "tied"))

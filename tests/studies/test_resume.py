@@ -69,10 +69,6 @@ def killed_often(folder, whole, kills, seed):
     return progress
 
 
-def test_two_kills(tmp_path, whole):
-    killed_often(tmp_path / "run", whole, 2, seed=1)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_twenty_kills_at_random_times(tmp_path, whole, seed):
@@ -80,10 +76,9 @@ def test_twenty_kills_at_random_times(tmp_path, whole, seed):
     killed_often(tmp_path / "run", whole, 4, seed)
 
 
-def test_ctrl_c_keeps_finished_stages(tmp_path, whole):
-    _, seconds, cache = whole
-    process = start(tmp_path / "run", cache)
-    deadline = time.monotonic() + 60
+def test_ctrl_c_keeps_finished_stages(tmp_path):
+    process = start(tmp_path / "run", tmp_path / "cache")
+    deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "dense.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
