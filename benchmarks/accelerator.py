@@ -1,4 +1,4 @@
-"""Candidates a second on an accelerator, and the share of its GEMM peak: LeNet-300-100, LeNet-5, VGG16.
+"""Candidates a second on an accelerator, and the share of its GEMM peak: LeNet-300-100, LeNet-5, VGG16 for CIFAR.
 
 Populations of 64 to 4,096 masked networks, magnitude ranks, a 10x budget, no races, products in float32 and bfloat16,
 so many candidates at once as the probe finds fastest within the memory limit. The peak is measured in the same
@@ -32,14 +32,13 @@ from jax_prune.report import versions
 from jax_prune.types import Batch
 
 OUT = flags.DEFINE_string("out", None, "file for the JSON result")
-NETS = flags.DEFINE_list("nets", ["lenet300", "lenet5", "vgg16"], "networks")
+NETS = flags.DEFINE_list("nets", ["lenet300", "lenet5", "vgg16_cifar"], "networks")
 POPULATIONS = flags.DEFINE_list("populations", ["64", "256", "1024", "4096"], "candidates a generation")
 WIDTHS = flags.DEFINE_list("widths", ["1", "4", "16", "64", "256"], "candidates at once, of which the fastest counts")
 MEMORY = flags.DEFINE_integer("memory", 16 * 2**30, "bytes that a program may take beside its arguments")
 SMOKE = flags.DEFINE_boolean("smoke", False, "LeNet-300-100 alone, 500 images, two small populations")
 
-IMAGES = {"lenet300": (28, 28, 1), "lenet5": (28, 28, 1), "vgg16": (32, 32, 3)}
-EXAMPLES = {"lenet300": 10_000, "lenet5": 10_000, "vgg16": 1_000}
+EXAMPLES = {"lenet300": 10_000, "lenet5": 10_000, "vgg16_cifar": 1_000}
 SIDES = (2048, 4096, 8192)  # of the square products whose fastest is the peak
 COMPRESSION = 10
 REPEATS = 5
@@ -95,7 +94,7 @@ def _rows(name: str, examples: int, precision: str, peak: float) -> list[dict[st
 def _masked(name: str, examples: int, precision: str) -> tuple[evosearch.MaskedLoss, int]:
     """The masked loss of a fresh net on random images, and a candidate's FLOP (two a multiply-accumulate)."""
     net, random = nets.build(name), np.random.default_rng(0)
-    images = random.integers(256, size=(examples, *IMAGES[name]), dtype=np.uint8)
+    images = random.integers(256, size=(examples, *nets.ZOO[name].image), dtype=np.uint8)
     sample = Batch(jnp.asarray(images), jnp.asarray(random.integers(10, size=examples)))
     parts = groups.weight_groups(net.params)
     ranks = masks.ranks(scores.magnitude(net.params, parts))

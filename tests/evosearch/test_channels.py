@@ -77,6 +77,7 @@ def built() -> Any:
     return problem()
 
 
+@pytest.mark.slow
 def test_values_are_losses_of_the_masked_network_with_its_own_statistics(built):
     net, masked, batch = built
     fitness = evosearch.channel_loss(masked, limits_of(net, 0.5))

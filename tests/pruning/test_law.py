@@ -418,7 +418,6 @@ def check_law(case):
 LOOSE = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@pytest.mark.compat
 @settings(max_examples=40, **LOOSE)
 @given(case=drawn_nets())
 def test_what_can_be_cut_is_what_should_be(case):

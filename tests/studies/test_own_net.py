@@ -167,6 +167,7 @@ def test_a_limit_is_kept_and_written(place, unit):
     assert f"{limit:,} {written['budget']['unit']}" in (place / unit / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_seed_is_the_same_run_and_another_is_not(place, ruled):
     report, _, folder = ruled
     rules = "last/.*:frozen;first/kernel:upper=0.9"
