@@ -6,13 +6,14 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prune import evosearch, learning, progress
+from jax_prune import evosearch, learning, nets, progress, storage
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import probe
 from jax_prune.learning import ExampleFunction
@@ -22,11 +23,12 @@ from jax_prune.pruning import masks as masking
 from jax_prune.pruning.channel_budgets import Limit
 from jax_prune.pruning.channel_costs import ChannelCost
 from jax_prune.rounds import few
-from jax_prune.stages import Stage, Stages, stage_key
-from jax_prune.types import Array, Batch, Group, Net
+from jax_prune.stages import Stage, Stages
+from jax_prune.types import Array, Batch, Bounds, Group, Net
 
 SCORES = ("taylor", "norm", "l1", "l2", "group", "random")
 STATIC = ("uniform", "global", "group_magnitude", "lamp")
+KNOWN = ("uniform", "global", "lamp")  # their counts are a search's first candidates; group_magnitude's are uniform's
 NAMED = 3  # frozen groups that a message names
 
 
@@ -40,7 +42,8 @@ class Target(NamedTuple):
     budgets: dict[str, int]
 
     @property
-    def bounds(self) -> Any:
+    def bounds(self) -> Bounds:
+        """Every group keeps a step at least."""
         return channel_budgets.anything(self.groups)
 
 
@@ -152,7 +155,7 @@ def chosen_by_search(
     ranks = masking.ranks(ranking, target.groups)
     masked = evosearch.masked_loss(net, target.groups, ranks, sample, loss, recalibration=few(sample.x))
     fitness = evosearch.channel_loss(masked, target.limits, target.bounds)
-    known = np.stack([chosen_by(way, net, target).counts for way in STATIC])
+    known = np.stack([chosen_by(way, net, target).counts for way in KNOWN])
     start = np.stack([evosearch.genome_of(counts, target.groups) for counts in known])
 
     def probed() -> Stage:
@@ -171,7 +174,8 @@ def chosen_by_search(
         "loss": float(found.score.value),
         "at_once": width,
         "work": evosearch.history.share_of_work(found.info) if width == 1 else None,
-        "known": dict(zip(STATIC, [float(masked(jnp.asarray(row, jnp.int32)).loss) for row in known], strict=True)),
+        # their counts, by this search's own ranking
+        "known": dict(zip(KNOWN, map(float, found.info.score.value[0][: len(KNOWN)]), strict=True)),
     }
     return Chosen(_strongest(ranking, target.groups, counts), evosearch.history.seen(found.info, fitness), facts)
 
@@ -220,6 +224,32 @@ def read(stage: Stage) -> Chosen:
     return Chosen(found, stage.arrays.get("seen", {}), stage.facts)
 
 
-def key_of(key: Array, way: str) -> Array:
-    """A way's own key."""
-    return stage_key(key, f"ways/{way}")
+def save(path: Path, small: Net, target: Target, chosen: Chosen, made: dict[str, Any], example: Any) -> None:
+    """The smaller network: its arrays, which units of which groups they are, and what the whole one was ``made`` of.
+
+    ``made`` are the arguments of ``nets.build``.
+    """
+    trees = {"params": small.params, **({"state": small.state} if small.state else {})}
+    flat = {name: np.asarray(leaf) for name, leaf in storage.flatten_paths(trees).items()}
+    kept = {g.name: np.flatnonzero(flag).tolist() for g, flag in zip(target.groups, chosen.flags, strict=True)}
+    input_of = {"shape": list(example.shape[1:]), "dtype": str(example.dtype)}
+    storage.save_arrays(path, flat, {"kind": "compact", "made": made, "input": input_of, "kept": kept})
+
+
+def load(path: str | Path) -> Net:
+    """The network that ``save`` wrote: ``net(x)``, or ``net.rebuild(net.params, net.state)`` for its module.
+
+    Raises BadInput for another file.
+    """
+    arrays, meta = storage.load_arrays(path)
+    if meta.get("kind") != "compact":
+        raise BadInput(f"{path} holds no smaller network: give a compact.safetensors that jax-prune channels wrote")
+    whole = nets.build(**meta["made"])
+    example = jax.ShapeDtypeStruct((1, *meta["input"]["shape"]), meta["input"]["dtype"])
+    groups = {group.name: group for group in grouping.trace(whole, example)}
+    if missing := [name for name in meta["kept"] if name not in groups]:
+        raise BadInput(f"{path} was cut from another network: this one has no group {missing[0]}")
+    found = [groups[name] for name in meta["kept"]]
+    small = compact(whole, found, [np.asarray(kept) for kept in meta["kept"].values()], example=example)
+    trees = jax.tree.map(jnp.asarray, storage.unflatten_paths(arrays))
+    return small.replace(params=trees["params"], state=trees.get("state", {}))

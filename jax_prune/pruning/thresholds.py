@@ -90,7 +90,9 @@ def loosened(limit: Limit, groups: Sequence[Group], share: Array) -> Limit:
     more = excess * share
     high = jnp.floor(more / 2.0**32)
     extra = Wide(high.astype(jnp.uint32), (more - high * 2.0**32).astype(jnp.uint32))
-    return limit._replace(budget=wide.add(limit.budget, extra))
+    whole = wide.add(limit.budget, extra)
+    all_of_it = (share >= 1) & wide.at_most(limit.budget, dense)  # float32 rounds what is in excess
+    return limit._replace(budget=jax.tree.map(lambda one, other: jnp.where(all_of_it, one, other), dense, whole))
 
 
 def _fewest(groups: Sequence[Group], movable: Sequence[bool]) -> np.ndarray:

@@ -111,7 +111,8 @@ def before_after(report: Report) -> list[Line]:
         lines.append(Line(f"latency, batch {batch}", before, after, "median of warm jitted calls"))
     if report.budget is not None:
         asked = report.budget
-        reached = f"{count(asked.measured)} {asked.unit}, at most {count(asked.reached)} by the search's model"
+        model = f", at most {count(asked.reached)} by the search's model" if asked.reached != asked.measured else ""
+        reached = f"{count(asked.measured)} {asked.unit}{model}"
         lines.append(Line("budget", "", f"{count(asked.limit)} {asked.unit}", reached))
     return [line for line in lines if (line.before, line.after) != (DASH, DASH)]
 

@@ -8,7 +8,7 @@ own mechanism could not be read: ``gates`` is after it, settings ours. Every way
 
 Source: doi 10.1186/s13634-021-00744-4; arXiv 2007.01486.
 Command: jax-prune channels --workdir=W [--config.way=gates] [--preset=vgg16-cifar10] [--smoke]
-Cost and measured results: see README.md and docs/results/, where every figure has its report.json.
+Cost and measured results: see README.md and docs/results/, which says what is not measured yet.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from jax_prune.studies.options import option
 if TYPE_CHECKING:
     from jax_prune.report import Report
 
+DURING = ("gates", "utility")  # ways that choose while they train
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "compare": {"compare": "gates,utility,uniform,group_magnitude"},
@@ -35,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the same recipe narrowed for two CPU cores: an eighth of the channels, 8 epochs
     "vgg16-cifar10-narrow": {
         "net": "vgg16_cifar", "dataset": "cifar10", "width": 0.125, "way": "gates", "macs": 0.238, "parameters": 0.059,
-        "dense_steps": 2200, "tune_steps": 900, "batch_size": 128, "learning_rate": 0.1, "optimizer": "sgd",
+        "dense_steps": 2000, "tune_steps": 800, "batch_size": 128, "learning_rate": 0.1, "optimizer": "sgd",
         "weight_decay": 5e-4, "augment": "crop_and_flip",
     },
 }  # fmt: skip
@@ -46,13 +47,15 @@ class Config:
     """Every setting of the study; each is a flag ``--config.NAME``."""
 
     net: str = option("lenet5", "a network's name, or package.module:factory giving a Net or nnx.Module")
-    width: float = option(1.0, "the zoo's networks with so many times the published channels, VGG and newer alone")
+    width: float = option(1.0, "the zoo's networks with so many times the published channels; not the LeNets")
     dataset: str = option("mnist", "mnist (embedded), or a name prepared with 'jax-prune data prepare'")
     data_dir: str | None = option(None, "where prepared data sets lie; default: TFDS's own folder")
     seed: int = option(0, "seed of everything random")
     test: bool = option(True, "measure the test split for the report; --noconfig.test while settings are chosen")
 
-    macs: float | None = option(0.25, "share of the multiply-accumulates that may stay; met within one channel")
+    macs: float | None = option(
+        0.25, "share of the multiply-accumulates that may stay, met within one channel; none: parameters are the target"
+    )
     parameters: float | None = option(
         None, "share of the parameters that may stay: beside macs an upper bound, alone the target"
     )

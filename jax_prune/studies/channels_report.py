@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jax_prune import narrowing, storage
 from jax_prune import report as reporting
-from jax_prune import storage
 from jax_prune.evosearch import history
-from jax_prune.narrowing import STATIC
 from jax_prune.pruning import costs
 from jax_prune.pruning import groups as grouping
-from jax_prune.studies.channels import PRESETS, Config
+from jax_prune.studies.channels import DURING, PRESETS, Config
 from jax_prune.types import Net
 
 if TYPE_CHECKING:
-    from jax_prune.studies.channels_run import Run, Way
+    from jax_prune.studies.channels_run import Run
 
 HISTORY = "search_history.csv"
 MODEL = "compact.safetensors"
@@ -39,7 +39,7 @@ def write(run: Run, folder: Path) -> reporting.Report:
     """Writes compact.safetensors of every way, search_history.csv, report.json, report.md and report.html."""
     for way, found in run.ways.items():
         place = folder / MODEL if way == run.config.way else folder / "ways" / way / MODEL
-        save(place, run, found)
+        narrowing.save(place, found.net, run.target, found.chosen, made_of(run.config), run.example)
     if "search" in run.ways:
         names = [group.name for group in run.target.groups]
         rows = history.rows(run.ways["search"].chosen.arrays, names, names)
@@ -47,18 +47,6 @@ def write(run: Run, folder: Path) -> reporting.Report:
     report = build(run)
     reporting.write(report, folder)
     return report
-
-
-def save(path: Path, run: Run, way: Way) -> None:
-    """The smaller network: its arrays, and which channels of which groups they are."""
-    trees = {"params": way.net.params, **({"state": way.net.state} if way.net.state else {})}
-    flat = {name: np.asarray(leaf) for name, leaf in storage.flatten_paths(trees).items()}
-    kept = {
-        group.name: np.flatnonzero(flag).tolist()
-        for group, flag in zip(run.target.groups, way.chosen.flags, strict=True)
-    }
-    meta = {"kind": "compact", "net": run.config.net, "width": run.config.width, "dataset": run.config.dataset}
-    storage.save_arrays(path, flat, meta | {"kept": kept})
 
 
 def build(run: Run) -> reporting.Report:
@@ -69,7 +57,7 @@ def build(run: Run) -> reporting.Report:
     pruned = _side(run, way.net, f"way:{config.way}", "pruned", MACS_NOTE, steps)
     sizes, counts = grouping.sizes(run.target.groups), way.chosen.counts
     start = None
-    if "dense" in run.errors:
+    if config.way not in DURING:
         start = dataclasses.replace(
             dense, error=run.errors["dense"]["test"], validation_error=run.errors["dense"]["validation"],
             steps=config.dense_steps, seconds={},
@@ -91,8 +79,14 @@ def build(run: Run) -> reporting.Report:
         budget=_budget(run, pruned),
         rounds=(_round(run),),
         history=(
-            reporting.Point("tune", steps, pruned.validation_error, round=1, loss=way.trained.facts["losses"][-1]),
-        ),
+            reporting.Point(
+                "train" if config.way in DURING else "tune",
+                steps,
+                pruned.validation_error,
+                round=1,
+                loss=way.trained.facts["losses"][-1],
+            ),
+        ),  # fmt: skip
         search=_search(run),
         baselines=reporting.Baselines.of((_round(run),), _outcomes(run)),
         command=_command(config),
@@ -121,6 +115,11 @@ def _side(run: Run, net: Net, errors: str, timed: str, note: str, steps: int) ->
     )
 
 
+def made_of(config: Config) -> dict[str, Any]:
+    """The arguments of ``nets.build`` for the study's network."""
+    return {"name": config.net, "seed": config.seed} | ({} if config.width == 1 else {"width": config.width})
+
+
 def _budget(run: Run, pruned: reporting.Side) -> reporting.Budget:
     """The target, and what the smaller network comes to."""
     ((name, limit), *_) = run.target.budgets.items()
@@ -132,14 +131,14 @@ def _budget(run: Run, pruned: reporting.Side) -> reporting.Budget:
 def _round(run: Run) -> reporting.Round:
     found = run.ways[run.config.way]
     facts = found.trained.facts
-    known = run.ways["search"].chosen.facts["known"] if "search" in run.ways else {}
+    searched = found.chosen.facts if run.config.way == "search" else {}
     before = facts.get("validation_before")
     return reporting.Round(
         round=1,
         validation_error_before_tuning=None if before is None else 1 - before,
         validation_error=1 - facts["validation"],
-        search_loss=run.ways["search"].chosen.facts["loss"] if "search" in run.ways else None,
-        baselines=dict(known),
+        search_loss=searched.get("loss"),
+        baselines={f"{way} counts": loss for way, loss in searched.get("known", {}).items()},
         layers_kept=tuple(map(int, found.chosen.counts)),
     )
 
@@ -189,11 +188,14 @@ def _notes(run: Run) -> tuple[str, ...]:
             "utility: Dynamic Channel Propagation's rule (Shen et al. 2020); that its threshold meets a target exactly "
             "is ours."
         )
-    if set(run.ways) & set(STATIC):
+    if len(run.target.limits) > 1 and set(run.ways) & set(DURING):
+        notes.append("gates and utility hold both limits, and meet the one that binds; the other ways meet the first.")
+    if "group_magnitude" in run.ways:
         notes.append("group_magnitude: Torch-Pruning's importance by its defaults, at the same target.")
-    if run.target.frozen:
-        names = ", ".join(entry.group.name for entry in run.target.frozen[:5])
-        notes.append(f"Frozen: {names}{', ...' if len(run.target.frozen) > 5 else ''}; 'jax-prune groups' says why.")
+    ends = [entry for entry in run.target.frozen if not re.search("network's (in|out)put", entry.reason)]
+    if ends:
+        names = ", ".join(f"{entry.group.name} ({entry.group.size}: {entry.reason})" for entry in ends[:3])
+        notes.append(f"Frozen: {names}{', ...' if len(ends) > 3 else ''}; 'jax-prune groups' lists all.")
     if config.width != 1:
         notes.append(f"A network of {config.width:g} times the published channels: not the published one.")
     return tuple(notes)

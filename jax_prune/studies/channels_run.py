@@ -20,12 +20,12 @@ from jax_prune.narrowing import Chosen, Target
 from jax_prune.nets.gating import gate
 from jax_prune.pruning import latency
 from jax_prune.report import Report
+from jax_prune.rounds import judged_as_candidates
 from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
 from jax_prune.studies import channels_report, measuring
-from jax_prune.studies.channels import Config
+from jax_prune.studies.channels import DURING, Config
 from jax_prune.types import Array, Net
 
-DURING = ("gates", "utility")  # ways that choose while they train
 WAYS = ("search", *DURING, *narrowing.STATIC)
 OPTIMIZERS = {"adam": optax.scale_by_adam, "sgd": partial(optax.trace, decay=0.9)}
 AUGMENTATIONS: dict[str, learning.Augmentation | None] = {
@@ -72,9 +72,9 @@ def run(config: Config, workdir: str) -> Report:
         for way in config.ways:
             inner = stages.within(f"ways/{way}")
             if way in DURING:
-                ways[way] = during(narrowing.key_of(key, way), way, config, net, target, splits, inner)
+                ways[way] = during(key, way, config, net, target, splits, inner)
             else:
-                ways[way] = afterwards(narrowing.key_of(key, way), way, config, dense, target, splits, inner)
+                ways[way] = afterwards(key, way, config, dense, target, splits, inner)
         smaller = {f"way:{way}": found.net for way, found in ways.items()}
         starts: dict[str, Net] = {"dense": dense} if after else {}
         errors = stages("errors", partial(measuring.measure, starts | {"reference": reference} | smaller, splits,
@@ -89,15 +89,24 @@ def examined(config: Config) -> tuple[datasets.Splits, Net, Target]:
     """The data, the untrained net and the target. Raises BadInput for whatever of the config cannot be done."""
     check(config)
     splits = datasets.load(config.dataset, data_dir=config.data_dir)
-    options = {} if config.width == 1 else {"width": config.width}
-    net = nets.build(config.net, config.seed, **options)
+    net = nets.build(**channels_report.made_of(config))
     check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, recipe_of(config).augment)
     target = narrowing.target(net, splits.train.x[:1], config.macs, config.parameters, config.frozen, config.round_to)
-    if set(config.ways) & set(DURING):
-        _gating("gates", config, net, target, splits)
-    if "search" in config.ways and config.score != "taylor":  # says whether the net has what is scored
-        narrowing.scored(jax.random.key(0), net, target.groups, splits.train, learning.cross_entropy, config.score)
+    _check_ways(config, net, target, splits)
     return splits, net, target
+
+
+def _check_ways(config: Config, net: Net, target: Target, splits: datasets.Splits) -> None:
+    """Every way's choice, on the untrained net and few examples: what a network lacks is said before it is trained."""
+    few = jax.tree.map(lambda leaf: leaf[:8], splits.train)
+    if set(config.ways) & set(DURING):
+        gates.check_silence(net, _gating("gates", config, net, target, splits).gated, few.x)
+    if "search" in config.ways:
+        narrowing.scored(jax.random.key(0), net, target.groups, few, learning.cross_entropy, config.score)
+    static = [way for way in config.ways if way in narrowing.STATIC] or ["uniform"] * ("search" in config.ways)
+    flags = [narrowing.chosen_by(way, net, target).flags for way in static]
+    halves = tuple(np.arange(group.size) % 2 == 0 for group in target.groups)
+    narrowing.cut(net, target, flags[0] if flags else halves, few.x[:1])
 
 
 def check(config: Config) -> None:
@@ -115,6 +124,9 @@ def check(config: Config) -> None:
     for name in ("width", "memory"):
         if getattr(config, name) <= 0:
             raise BadInput(f"{name} is {getattr(config, name)}: give a number above 0")
+    for name in ("dense_steps", "tune_steps"):
+        if getattr(config, name) % learning.CHUNK:
+            raise BadInput(f"{name} is {getattr(config, name)}: give a multiple of {learning.CHUNK}")
     recipe_of(config)
     _search(config)
 
@@ -136,11 +148,10 @@ def recipe_of(config: Config, share: float = 1.0) -> Recipe:
 
 
 def trained(
-    key: Array, config: Config, net: Net, splits: datasets.Splits, stages: Stages, name: str, steps: int,
-    share: float = 1.0, gating: gates.Gating | None = None,
-) -> Net:  # fmt: skip
+    key: Array, config: Config, net: Net, splits: datasets.Splits, stages: Stages, name: str, steps: int
+) -> Net:
     """``net`` after so many steps of training, as the stage ``name``."""
-    stage = stages(name, partial(_train, stage_key(key, name), config, net, splits, name, steps, share, gating))
+    stage = stages(name, partial(_train, stage_key(key, name), config, net, splits, name, steps, 1.0, None))
     return _with(net, stage)
 
 
@@ -149,10 +160,11 @@ def afterwards(
 ) -> Way:
     """Channels chosen in the trained net, cut out, and the rest tuned."""
 
+    sample = compress.calibration_sample(stage_key(key, "calibration"), splits.train, config.calibration)
+
     def choose() -> Stage:
         if way != "search":
             return narrowing.stage_of(narrowing.chosen_by(way, dense, target))
-        sample = compress.calibration_sample(stage_key(key, "calibration"), splits.train, config.calibration)
         ranking = narrowing.scored(
             stage_key(key, "scores"), dense, target.groups, splits.train, learning.cross_entropy, config.score
         )
@@ -165,7 +177,7 @@ def afterwards(
 
     chosen = narrowing.read(stages("search" if way == "search" else "chosen", choose))
     small = narrowing.cut(dense, target, chosen.flags, splits.train.x[:1])
-    (before,) = learning.evaluate(small, splits.validation, learning.correct)
+    (before,) = learning.evaluate(judged_as_candidates(small, sample), splits.validation, learning.correct)
     train = partial(
         _train,
         stage_key(key, "tuned"),
@@ -188,7 +200,8 @@ def during(
     gating = _gating(way, config, net, target, splits)
     steps = config.dense_steps + config.tune_steps
     stage = stages(
-        "trained", partial(_train, stage_key(key, "trained"), config, net, splits, f"{way}: train", steps, 1.0, gating)
+        "trained",
+        partial(_train, stage_key(key, "reference"), config, net, splits, f"{way}: train", steps, 1.0, gating),
     )
     chosen = narrowing.read(stage)
     small = narrowing.cut(_with(net, stage), target, chosen.flags, splits.train.x[:1])
