@@ -136,8 +136,11 @@ def _check_search(plan: Plan) -> None:
 def check_chunks(plan: Plan, examples: int) -> None:
     """Raises BadInput for races and shares of the data that take more calibration examples than there are."""
     chunks = -(-examples // CHUNK)
-    evosearch.fidelity.chunks(plan.search.fidelity, chunks)
-    evosearch.examples.check_duels(plan.search, chunks)
+    try:
+        evosearch.fidelity.chunks(plan.search.fidelity, chunks)
+        evosearch.examples.check_duels(plan.search, chunks)
+    except BadInput as error:
+        raise BadInput(f"{error}; {examples} calibration examples are {chunks} chunks of at most {CHUNK}") from error
 
 
 def _check_ranges(plan: Plan) -> None:

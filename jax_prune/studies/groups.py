@@ -33,6 +33,9 @@ def table(config: Config) -> str:
     from jax_prune import nets
     from jax_prune.pruning import groups
 
+    # of the zoo shapes alone: drawing weights would take longer than tracing
+    own = ":" in config.net
+    net = nets.build(config.net) if own else jax.eval_shape(lambda: nets.build(config.net))
     shape = config.shape or getattr(nets.ZOO.get(config.net), "image", None)
     if shape is None:
         raise BadInput(f"the input of {config.net} is not known: give its shape, e.g. --config.shape=28,28,1")
@@ -41,7 +44,7 @@ def table(config: Config) -> str:
     except TypeError:
         raise BadInput(f"dtype is '{config.dtype}': give one of NumPy's, such as float32 or int32") from None
     example = jax.ShapeDtypeStruct((2, *shape), dtype)
-    traced = groups.traced(nets.build(config.net), example, train=config.train)
+    traced = groups.traced(net, example, train=config.train)
     return text(traced)
 
 
