@@ -58,6 +58,7 @@ def check_exact(result, plan):
     np.testing.assert_array_equal(masks.kept_counts(result.masks, result.groups), result.kept)
 
 
+@pytest.mark.slow
 def test_a_frozen_layer_is_neither_counted_nor_pruned(net):
     plan = planned(rules=(Rule("first/.*", frozen=True),))
     result = compress(KEY, net, TRAIN, VALIDATION, plan)
@@ -78,6 +79,7 @@ def test_layers_in_one_group_share_one_ranking(net):
     assert size[kept].min() >= size[~kept].max()
 
 
+@pytest.mark.slow
 def test_biases_stay_where_they_are_not_asked_for(net):
     plan = planned(biases=False)
     result = compress(KEY, net, TRAIN, VALIDATION, plan)

@@ -258,6 +258,7 @@ def test_hypervolume_is_nsga2s_on_textbook_problems(problem):
     assert theirs > 0.4 and ours >= 0.99 * theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_metric", [False, True])
 def test_hypervolume_is_nsga2s_on_a_network(problem, loss, metric, by_metric):
     masked = evosearch.masked_loss(*problem, loss, metric)

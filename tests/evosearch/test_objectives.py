@@ -116,6 +116,7 @@ def test_bad_input(problem, loss, metric):
         evosearch.masked_loss(problem.net, problem.groups, problem.ranks, empty, loss)
 
 
+@pytest.mark.slow
 def test_budgets_of_macs_and_bytes_are_kept_and_searched_without_recompiling(problem, loss, oracle):
     masked = evosearch.masked_loss(*problem, loss)
     config = Config(population=6, generations=2, at_once=2)

@@ -129,6 +129,7 @@ def test_errors_are_those_of_the_net_in_the_file(ruled, small_mnist):
         assert written["pruned"][name] == pytest.approx((outputs.argmax(1) != split.y).mean(), abs=0.003)
 
 
+@pytest.mark.slow
 def test_the_tolerance_question_is_answered_and_written(place):
     config = dataclasses.replace(OWN, tolerance=0.02, compression=1.0, generations=5)
     report = layerwise.run(config, str(place / "tolerant"))
