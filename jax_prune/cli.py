@@ -17,7 +17,7 @@ from absl import flags as absl_flags
 
 from jax_prune import __version__, distributed, flags
 from jax_prune.errors import BadInput
-from jax_prune.studies import STUDIES
+from jax_prune.studies import STUDIES, options
 
 BAD_INPUT, INTERRUPTED = 2, 130
 HELP = ("--help", "-h", "-help", "--helpfull")
@@ -117,7 +117,7 @@ def configured(name: str, arguments: list[str]) -> tuple[Any, str]:
     values, preset = _preset(name, arguments)
     workdir = _required(values, "workdir", f"jax-prune {name} --workdir=runs/{name}")
     config = flags.apply(values, preset.smoke() if values.smoke else preset)
-    config.refuse_idle(flags.given(values))
+    options.refuse_idle(config.idle, flags.given(values))
     return config, workdir
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prune import evosearch, learning, nets, progress, storage
+from jax_prune import evosearch, learning, nets, storage
 from jax_prune.errors import BadInput
 from jax_prune.evosearch import probe
 from jax_prune.learning import ExampleFunction
@@ -23,6 +23,7 @@ from jax_prune.pruning import masks as masking
 from jax_prune.pruning.channel_budgets import Limit
 from jax_prune.pruning.channel_costs import ChannelCost
 from jax_prune.rounds import few
+from jax_prune.searching import searched
 from jax_prune.stages import Stage, Stages
 from jax_prune.types import Array, Batch, Bounds, Group, Net
 
@@ -155,8 +156,7 @@ def chosen_by_search(
     ranks = masking.ranks(ranking, target.groups)
     masked = evosearch.masked_loss(net, target.groups, ranks, sample, loss, recalibration=few(sample.x))
     fitness = evosearch.channel_loss(masked, target.limits, target.bounds)
-    known = np.stack([chosen_by(way, net, target).counts for way in KNOWN])
-    start = np.stack([evosearch.genome_of(counts, target.groups) for counts in known])
+    start = np.stack([evosearch.genome_of(chosen_by(way, net, target).counts, target.groups) for way in KNOWN])
 
     def probed() -> Stage:
         genomes = jnp.tile(jnp.asarray(start[0]), (config.population, 1))
@@ -164,11 +164,9 @@ def chosen_by_search(
 
     width = stages("probe", probed).facts["at_once"]
     settings = dataclasses.replace(config, at_once=width)
-    with progress.bar(f"search ({config.algorithm})", len(settings.sizes)) as advance:
-        found = evosearch.search(
-            key, settings, fitness.box, fitness, start=start[: config.population], progress=advance,
-            mesh=evosearch.sharding.all_devices(), checkpoint=stages.scratch("search", "search"),
-        )  # fmt: skip
+    found = searched(
+        key, settings, fitness.box, fitness, start[: config.population], stages.scratch("search", "search")
+    )
     counts = np.asarray(fitness.kept(jnp.asarray(found.best)), np.int64)
     facts = {
         "loss": float(found.score.value),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -45,11 +46,7 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     for search in searches:
         algorithm = config.algorithm if search == "de" else search
         settings = dataclasses.replace(config, algorithm=algorithm, at_once=width)
-        with progress.bar(f"search ({algorithm})", len(settings.sizes)) as advance:
-            result = evosearch.search(
-                key, settings, box, fitness, start=start, mesh=evosearch.sharding.all_devices(), progress=advance,
-                checkpoint=stages.scratch(f"{name}/search", search),
-            )  # fmt: skip
+        result = searched(key, settings, box, fitness, start, stages.scratch(f"{name}/search", search))
         best, score = result.best, result.score
         if plan.precision != "float32":
             exact, _ = _fitness(question, dataclasses.replace(plan, precision="float32"))
@@ -84,6 +81,17 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
         "allocations": {n: [int(k) for k in v] for n, v in found.items()},
     }
     return Stage({"kept": kept.astype(np.int64), **arrays}, facts)
+
+
+def searched(
+    key: Array, config: evosearch.Config, box: Bounds, fitness: Any, start: np.ndarray, checkpoint: Path | None
+) -> evosearch.Result:
+    """A search with its progress shown, shared out over all devices, that goes on from its last checkpoint."""
+    with progress.bar(f"search ({config.algorithm})", len(config.sizes)) as advance:
+        return evosearch.search(
+            key, config, box, fitness, start=start, mesh=evosearch.sharding.all_devices(), progress=advance,
+            checkpoint=checkpoint,
+        )  # fmt: skip
 
 
 def _start(key: Array, question: Question, known: dict[str, np.ndarray], box: Bounds, count: int) -> np.ndarray:

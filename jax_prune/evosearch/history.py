@@ -42,6 +42,13 @@ def seen(info: Info, objective: Any = None) -> dict[str, np.ndarray]:
     return arrays
 
 
+def best_so_far(arrays: Mapping[str, np.ndarray]) -> tuple[float, ...]:
+    """Of ``seen``: the best feasible value on all data after each evaluation; infinite before the first such one."""
+    counts = (arrays["violation"] == 0) & (arrays["share"] == 1)[:, None]
+    value = np.where(counts, arrays["value"], np.inf)[arrays["evaluated"]]
+    return tuple(map(float, np.minimum.accumulate(value)))
+
+
 def share_of_work(info: Info, early: bool = True) -> float:
     """What a search evaluated over what its generations take on all data to the end, each population scored once.
 

@@ -16,17 +16,12 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jax_prune.errors import BadInput
-from jax_prune.nets.leaf_axes import PRODUCTS, RULES, Axes
+from jax_prune.nets.leaf_axes import RULES, Axes
+from jax_prune.nets.precision import CALLS, PRODUCTS
 from jax_prune.types import Group, Slot, Tree
 
-INLINE = {  # what such an equation runs, as it stands: places inside can be reached
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-}
-CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
+CUSTOM = {name: body for name, body in CALLS.items() if name.startswith("custom_")}
+INLINE = {name: body for name, body in CALLS.items() if name not in CUSTOM}  # places inside can be reached
 
 BATCHES = (2, 3)  # the sizes that a program is traced with; one would be an axis like any other
 

@@ -8,7 +8,6 @@ from typing import Any
 
 Axes = tuple[int | None, ...]  # of a value: which axis of the parameter each one is, position by position
 Rule = Callable[[Any, int, Axes], Axes]  # an equation, which operand, its axes: those of the output
-PRODUCTS = ("dot_general", "conv_general_dilated")
 REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
 BY_POSITION = """
     abs add add_any and atan2 cbrt ceil clamp convert_element_type copy cos div eq erf exp exp2 expm1 floor ge gt

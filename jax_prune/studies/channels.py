@@ -14,7 +14,6 @@ Cost and measured results: see README.md and docs/results/, which says what is n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jax_prune.errors import BadInput
@@ -88,7 +87,7 @@ class Config:
         if "search" not in ways:
             searched = ("score", "algorithm", "population", "generations", "calibration", "memory")
             found |= dict.fromkeys(searched, f"no way of {', '.join(ways)} searches")
-        if set(ways) <= {"gates", "utility"}:
+        if set(ways) <= set(DURING):
             found["tune_rate"] = "nothing is tuned"
         return found
 
@@ -96,12 +95,6 @@ class Config:
     def ways(self) -> tuple[str, ...]:
         """The way, and those that it is compared with."""
         return tuple(dict.fromkeys([self.way, *(name.strip() for name in self.compare.split(",") if name.strip())]))
-
-    def refuse_idle(self, given: Mapping[str, Any]) -> None:
-        """Raises BadInput for a setting that was given for nothing."""
-        for name, why in self.idle.items():
-            if given.get(name):
-                raise BadInput(f"{name}={given[name]} would do nothing, since {why}: drop one of the two")
 
     @classmethod
     def preset(cls, net: str = "", preset: str = "default") -> Config:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from jax_prune import narrowing, storage
 from jax_prune import report as reporting
 from jax_prune.evosearch import history
 from jax_prune.pruning import costs
 from jax_prune.pruning import groups as grouping
+from jax_prune.studies import options
 from jax_prune.studies.channels import DURING, PRESETS, Config
 from jax_prune.types import Net
 
@@ -148,13 +146,12 @@ def _search(run: Run) -> reporting.Search | None:
         return None
     chosen, config = run.ways["search"].chosen, run.config
     seen = chosen.arrays
-    value = np.where(seen["violation"] == 0, seen["value"], np.inf)[seen["evaluated"]]
     return reporting.Search(
         algorithm=config.algorithm,
         evaluations=int(seen["evaluated"].sum()),
         population=config.population,
         generations=len(seen["value"]) - 1,
-        history=(tuple(map(float, np.minimum.accumulate(value))),),
+        history=(history.best_so_far(seen),),
         work=(chosen.facts["work"],),
     )
 
@@ -167,16 +164,8 @@ def _outcomes(run: Run) -> tuple[reporting.Outcome, ...]:
 
 
 def _command(config: Config) -> str:
-    """The command that makes this run: the nearest preset by name, and every setting that differs from it."""
-    options = {name: _changes(config, Config.preset(preset=name)) for name in PRESETS}
-    preset = min(options, key=lambda name: len(options[name]))
-    return " ".join(["jax-prune channels --workdir=W", *map(shlex.quote, [f"--preset={preset}", *options[preset]])])
-
-
-def _changes(config: Config, preset: Config) -> list[str]:
-    now, before = dataclasses.asdict(config), dataclasses.asdict(preset)
-    changed = {name: value for name, value in now.items() if value != before[name] and name not in config.idle}
-    return [f"--config.{name}={value}" for name, value in changed.items()]
+    """The command that makes this run, from the nearest preset."""
+    return options.command("channels", config, {name: Config.preset(preset=name) for name in PRESETS})
 
 
 def _notes(run: Run) -> tuple[str, ...]:

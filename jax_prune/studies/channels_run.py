@@ -17,12 +17,12 @@ from jax_prune.errors import BadInput
 from jax_prune.fitting import check_fit
 from jax_prune.learning import Recipe, gates
 from jax_prune.narrowing import Chosen, Target
-from jax_prune.nets.gating import gate
+from jax_prune.nets.gating import Gated, gate
 from jax_prune.pruning import latency
 from jax_prune.report import Report
 from jax_prune.rounds import judged_as_candidates
 from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
-from jax_prune.studies import channels_report, measuring
+from jax_prune.studies import channels_report, measuring, options
 from jax_prune.studies.channels import DURING, Config
 from jax_prune.types import Array, Net
 
@@ -61,7 +61,7 @@ def run(config: Config, workdir: str) -> Report:
     """The whole study; see ``channels.run``."""
     settings = dataclasses.asdict(config)
     refuse_other(workdir, settings)
-    splits, net, target = examined(config)
+    splits, net, target, gated = examined(config)
     key, example = jax.random.key(config.seed), splits.train.x[:1]
     with locked(workdir):
         stages = Stages(workdir, settings)  # claims the folder: nothing refused so far left anything in it
@@ -72,7 +72,8 @@ def run(config: Config, workdir: str) -> Report:
         for way in config.ways:
             inner = stages.within(f"ways/{way}")
             if way in DURING:
-                ways[way] = during(key, way, config, net, target, splits, inner)
+                assert gated is not None
+                ways[way] = during(key, way, config, net, target, gated, splits, inner)
             else:
                 ways[way] = afterwards(key, way, config, dense, target, splits, inner)
         smaller = {f"way:{way}": found.net for way, found in ways.items()}
@@ -85,24 +86,35 @@ def run(config: Config, workdir: str) -> Report:
         return channels_report.write(finished, Path(workdir))
 
 
-def examined(config: Config) -> tuple[datasets.Splits, Net, Target]:
-    """The data, the untrained net and the target. Raises BadInput for whatever of the config cannot be done."""
+def examined(config: Config) -> tuple[datasets.Splits, Net, Target, Gated | None]:
+    """The data, the untrained net, the target, and the net with gates where a way needs them.
+
+    Raises BadInput for whatever of the config cannot be done.
+    """
     check(config)
     splits = datasets.load(config.dataset, data_dir=config.data_dir)
     net = nets.build(**channels_report.made_of(config))
     check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, recipe_of(config).augment)
     target = narrowing.target(net, splits.train.x[:1], config.macs, config.parameters, config.frozen, config.round_to)
-    _check_ways(config, net, target, splits)
-    return splits, net, target
+    gates_of = bool(set(config.ways) & set(DURING))
+    gated = gate(net, target.groups, splits.train.x[: config.batch_size]) if gates_of else None
+    _check_ways(config, net, target, gated, splits)
+    return splits, net, target, gated
 
 
-def _check_ways(config: Config, net: Net, target: Target, splits: datasets.Splits) -> None:
+def _check_ways(config: Config, net: Net, target: Target, gated: Gated | None, splits: datasets.Splits) -> None:
     """Every way's choice, on the untrained net and few examples: what a network lacks is said before it is trained."""
     few = jax.tree.map(lambda leaf: leaf[:8], splits.train)
-    if set(config.ways) & set(DURING):
-        gates.check_silence(net, _gating("gates", config, net, target, splits).gated, few.x)
+    if gated is not None:
+        gates.check_silence(net, _gating("gates", gated, target).gated, few.x)
     if "search" in config.ways:
-        narrowing.scored(jax.random.key(0), net, target.groups, few, learning.cross_entropy, config.score)
+
+        def scored(net: Net) -> tuple[Array, ...]:
+            key = jax.random.key(0)
+            return narrowing.scored(key, net, target.groups, few, learning.cross_entropy, config.score)
+
+        # gradients would be compiled for nothing: their shapes tell as much
+        _ = jax.eval_shape(scored, net) if config.score == "taylor" else scored(net)
     static = [way for way in config.ways if way in narrowing.STATIC] or ["uniform"] * ("search" in config.ways)
     flags = [narrowing.chosen_by(way, net, target).flags for way in static]
     halves = tuple(np.arange(group.size) % 2 == 0 for group in target.groups)
@@ -118,9 +130,7 @@ def check(config: Config) -> None:
         raise BadInput(f"unknown score '{config.score}': known are {', '.join(narrowing.SCORES)}")
     least = {"dense_steps": 1, "tune_steps": 1, "batch_size": 1, "calibration": 1, "round_to": 1, "seed": 0,
              "learning_rate": 0, "tune_rate": 0, "weight_decay": 0}  # fmt: skip
-    for name, bound in least.items():
-        if getattr(config, name) < bound:
-            raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
+    options.at_least(config, least)
     for name in ("width", "memory"):
         if getattr(config, name) <= 0:
             raise BadInput(f"{name} is {getattr(config, name)}: give a number above 0")
@@ -159,8 +169,7 @@ def afterwards(
     key: Array, way: str, config: Config, dense: Net, target: Target, splits: datasets.Splits, stages: Stages
 ) -> Way:
     """Channels chosen in the trained net, cut out, and the rest tuned."""
-
-    sample = compress.calibration_sample(stage_key(key, "calibration"), splits.train, config.calibration)
+    sampled = partial(compress.calibration_sample, stage_key(key, "calibration"), splits.train, config.calibration)
 
     def choose() -> Stage:
         if way != "search":
@@ -170,34 +179,32 @@ def afterwards(
         )
         return narrowing.stage_of(
             narrowing.chosen_by_search(
-                stage_key(key, "search"), dense, target, sample, ranking, _search(config), learning.cross_entropy,
+                stage_key(key, "search"), dense, target, sampled(), ranking, _search(config), learning.cross_entropy,
                 stages, int(config.memory * 2**30),
             )
         )  # fmt: skip
 
     chosen = narrowing.read(stages("search" if way == "search" else "chosen", choose))
     small = narrowing.cut(dense, target, chosen.flags, splits.train.x[:1])
-    (before,) = learning.evaluate(judged_as_candidates(small, sample), splits.validation, learning.correct)
-    train = partial(
-        _train,
-        stage_key(key, "tuned"),
-        config,
-        small,
-        splits,
-        f"{way}: tune",
-        config.tune_steps,
-        config.tune_rate,
-        None,
-    )
-    stage = stages("tuned", lambda: _noting(train(), validation_before=before))
+
+    def tune() -> Stage:
+        judged = judged_as_candidates(small, sampled())
+        (before,) = learning.evaluate(judged, splits.validation, learning.correct)
+        stage = _train(
+            stage_key(key, "tuned"), config, small, splits, f"{way}: tune", config.tune_steps, config.tune_rate, None
+        )
+        return stage._replace(facts=stage.facts | {"validation_before": before})
+
+    stage = stages("tuned", tune)
     return Way(_with(small, stage), chosen, stage)
 
 
 def during(
-    key: Array, way: str, config: Config, net: Net, target: Target, splits: datasets.Splits, stages: Stages
-) -> Way:
+    key: Array, way: str, config: Config, net: Net, target: Target, gated: Gated, splits: datasets.Splits,
+    stages: Stages,
+) -> Way:  # fmt: skip
     """One training in which channels go; they are cut out at its end."""
-    gating = _gating(way, config, net, target, splits)
+    gating = _gating(way, gated, target)
     steps = config.dense_steps + config.tune_steps
     stage = stages(
         "trained",
@@ -234,18 +241,13 @@ def _train(
     return Stage(arrays, facts | {"steps": learning.chunks_of(steps) * learning.CHUNK})
 
 
-def _noting(stage: Stage, **facts: Any) -> Stage:
-    return stage._replace(facts=stage.facts | facts)
-
-
 def _with(net: Net, stage: Stage) -> Net:
     arrays = jax.tree.map(jnp.asarray, {name: stage.arrays.get(name, {}) for name in ("params", "state")})
     return net.replace(params=arrays["params"], state=arrays["state"])
 
 
-def _gating(way: str, config: Config, net: Net, target: Target, splits: datasets.Splits) -> gates.Gating:
+def _gating(way: str, gated: Gated, target: Target) -> gates.Gating:
     """Raises BadInput where nothing can be gated, or the target not be met by what can."""
-    gated = gate(net, target.groups, splits.train.x[: config.batch_size])
     budgets = [(target.costs[name], budget) for name, budget in target.budgets.items()]
     return gates.by_score(gated, budgets) if way == "gates" else gates.by_utility(gated, budgets=budgets)
 

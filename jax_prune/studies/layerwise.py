@@ -13,8 +13,7 @@ Cost and measured results: see README.md and docs/results/, where every figure h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jax_prune.errors import BadInput
 from jax_prune.studies.options import option
@@ -133,12 +132,6 @@ class Config:
         if self.trained:
             found |= dict.fromkeys(("committee", "dense_steps", "dense_rate"), "the net comes trained")
         return {name: why for name, why in found.items() if why}
-
-    def refuse_idle(self, given: Mapping[str, Any]) -> None:
-        """Raises BadInput for a setting that was given for nothing; one that turns something off may be."""
-        for name, why in self.idle.items():
-            if given.get(name):
-                raise BadInput(f"{name}={given[name]} would do nothing, since {why}: drop one of the two")
 
     @classmethod
     def preset(cls, net: str = "lenet300", preset: str = "default") -> Config:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from jax_prune import datasets, storage
 from jax_prune import report as reporting
@@ -19,7 +17,7 @@ from jax_prune.plan import SEARCHED
 from jax_prune.pruning import costs, lattice
 from jax_prune.report import wording
 from jax_prune.stages import Stage, Stages
-from jax_prune.studies import layerwise_front
+from jax_prune.studies import layerwise_front, options
 from jax_prune.studies.layerwise import Config
 from jax_prune.studies.layerwise_presets import presets_of
 from jax_prune.types import Net
@@ -187,8 +185,8 @@ def _search(config: Config, compressed: Compressed) -> reporting.Search:
         population=config.population,
         generations=len(compressed.rounds[-1].search.arrays["de"]["value"]) - len(config.fidelity),
         objective="loss" if config.tolerance is None else "kept fraction",
-        history=tuple(_best_so_far(entry.search, "de") for entry in compressed.rounds),
-        random_history=tuple(_best_so_far(entry.search, "random") for entry in compressed.rounds),
+        history=tuple(history.best_so_far(entry.search.arrays["de"]) for entry in compressed.rounds),
+        random_history=tuple(history.best_so_far(entry.search.arrays["random"]) for entry in compressed.rounds),
         work=tuple(entry.search.facts.get("work", {}).get("de") for entry in compressed.rounds),
         precision=config.precision,
         race=config.race,
@@ -215,14 +213,6 @@ def _audit(compressed: Compressed) -> reporting.Audit | None:
         return None
     counts = {name: sum(audit[name] for audit in audits) for name in ("dropped", "accepted", "differed")}
     return reporting.Audit(**counts, confidence=audits[0]["confidence"])
-
-
-def _best_so_far(search: Stage, name: str) -> tuple[float, ...]:
-    """Best feasible value on all data after each evaluation; infinite before the first feasible one."""
-    seen = search.arrays[name]
-    counts = (seen["violation"] == 0) & (seen["share"] == 1)[:, None]
-    value = np.where(counts, seen["value"], np.inf)[seen["evaluated"]]
-    return tuple(map(float, np.minimum.accumulate(value)))
 
 
 def _training(config: Config, compressed: Compressed) -> tuple[reporting.Point, ...]:
@@ -266,24 +256,9 @@ def _title(config: Config) -> str:
 
 
 def _command(config: Config) -> str:
-    """The command that makes this run: the nearest preset by name, and every setting that differs from it."""
-    options = {name: _changes(config, Config.preset(config.net, name)) for name in presets_of(config.net)}
-    preset = min(options, key=lambda name: len(options[name]))
-    flags = [f"--preset={preset}", f"--config.net={config.net}", *options[preset]]
-    return " ".join(["jax-prune layerwise --workdir=W", *map(shlex.quote, flags)])
-
-
-def _changes(config: Config, preset: Config) -> list[str]:
-    now, before = dataclasses.asdict(config), dataclasses.asdict(preset)
-    return [
-        f"--config.{name}={_flag(value)}"
-        for name, value in now.items()
-        if value != before[name] and name not in config.idle
-    ]
-
-
-def _flag(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """The command that makes this run, from the nearest preset of its net."""
+    presets = {name: Config.preset(config.net, name) for name in presets_of(config.net)}
+    return options.command("layerwise", config, presets, [f"--config.net={config.net}"])
 
 
 def _notes(config: Config, rounds: tuple[reporting.Round, ...]) -> tuple[str, ...]:

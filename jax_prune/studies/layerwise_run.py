@@ -21,7 +21,7 @@ from jax_prune.plan import Plan, check_settings, checked, tuning_steps
 from jax_prune.pruning.groups import Rule
 from jax_prune.report import Report
 from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
-from jax_prune.studies import layerwise_front, layerwise_report, measuring
+from jax_prune.studies import layerwise_front, layerwise_report, measuring, options
 from jax_prune.studies.layerwise import Config
 from jax_prune.types import Array, Net
 
@@ -126,9 +126,7 @@ def plan_of(config: Config) -> Plan:
 def _check_ranges(config: Config) -> None:
     """Raises BadInput for settings of the study itself that are out of range; ``compress`` checks the plan's."""
     least = {"committee": 1, "dense_steps": 1, "dense_rate": 0, "weight_decay": 0, "shift": 0, "taught_shift": 0}
-    for name, bound in {**least, "seed": 0, "trade_off": 0}.items():
-        if getattr(config, name) < bound:
-            raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
+    options.at_least(config, {**least, "seed": 0, "trade_off": 0})
     if not 0 <= config.taught_share <= 1:
         raise BadInput(f"taught_share is {config.taught_share}: give 0 to 1")
     if config.memory <= 0:

@@ -1,11 +1,51 @@
-"""A study's setting: a field of its frozen Config, which is a flag with a line of help."""
+"""A study's settings: fields of its frozen Config, each a flag with a line of help; what is common to checking them."""
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
+
+from jax_prune.errors import BadInput
 
 
 def option(default: Any, text: str) -> Any:
     """A dataclass field with its default, and what ``--help`` says of it."""
     return field(default=default, metadata={"help": text})
+
+
+def refuse_idle(idle: Mapping[str, str], given: Mapping[str, Any]) -> None:
+    """Raises BadInput for a setting that was given though it is ``idle``; one that turns something off may be."""
+    for name, why in idle.items():
+        if given.get(name):
+            raise BadInput(f"{name}={given[name]} would do nothing, since {why}: drop one of the two")
+
+
+def at_least(config: Any, bounds: Mapping[str, float]) -> None:
+    """Raises BadInput for a setting below its bound."""
+    for name, bound in bounds.items():
+        if getattr(config, name) < bound:
+            raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
+
+
+def command(study: str, config: Any, presets: Mapping[str, Any], always: Sequence[str] = ()) -> str:
+    """The command that makes a run: the nearest of the ``presets``, and every setting that differs from it."""
+    options = {name: _changes(config, preset) for name, preset in presets.items()}
+    nearest = min(options, key=lambda name: len(options[name]))
+    flags = [f"--preset={nearest}", *always, *options[nearest]]
+    return " ".join([f"jax-prune {study} --workdir=W", *map(shlex.quote, flags)])
+
+
+def _changes(config: Any, preset: Any) -> list[str]:
+    now, before = dataclasses.asdict(config), dataclasses.asdict(preset)
+    return [
+        f"--config.{name}={_flag(value)}"
+        for name, value in now.items()
+        if value != before[name] and name not in config.idle
+    ]
+
+
+def _flag(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

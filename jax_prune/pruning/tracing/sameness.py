@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from jax_prune.nets.precision import PRODUCTS
 from jax_prune.pruning.tracing.program import Labelled
 from jax_prune.pruning.tracing.units import NEVER
-
-PRODUCTS = ("dot_general", "conv_general_dilated")
 
 Kept = Mapping[tuple[str, bool, int], np.ndarray]  # bool [size] of (path, state, axis), where anything goes
 
