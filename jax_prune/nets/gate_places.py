@@ -17,7 +17,7 @@ from jax.extend.core import Literal
 
 from jax_prune.errors import BadInput
 from jax_prune.nets.leaf_axes import RULES, Axes
-from jax_prune.nets.precision import CALLS, PRODUCTS
+from jax_prune.nets.rewriting import CALLS, PRODUCTS
 from jax_prune.types import Group, Slot, Tree
 
 CUSTOM = {name: body for name, body in CALLS.items() if name.startswith("custom_")}

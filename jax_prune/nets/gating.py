@@ -20,7 +20,7 @@ from jax.extend.core import Jaxpr, Literal
 from jax_prune.errors import BadInput, said
 from jax_prune.nets import gate_places
 from jax_prune.nets.gate_places import INLINE, Found, Place
-from jax_prune.nets.precision import alone
+from jax_prune.nets.rewriting import alone
 from jax_prune.types import Array, Group, Net, Tree
 
 REMATERIALIZED = ("checkpoint", "remat2")

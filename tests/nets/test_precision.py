@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from jax_prune import nets
-from jax_prune.nets.precision import Bfloat16Products
+from jax_prune.nets.precision import bfloat16_products
 
 RNG = np.random.default_rng(0)
 X, W = (RNG.normal(size=shape).astype(np.float32) for shape in ((5, 6), (6, 6)))
@@ -60,7 +60,7 @@ def jitted(x, w):
 
 @pytest.mark.parametrize("function", [plain, scanned, branched, looped, checkpointed, jitted], ids=lambda f: f.__name__)
 def test_every_product_takes_bfloat16_and_gives_about_the_same(function):
-    rounded = Bfloat16Products(function)
+    rounded = bfloat16_products(function)
     assert products(rounded, X, W) == ["bfloat16"] * len(products(function, X, W)) != []
     before, after = function(X, W), jax.jit(rounded)(X, W)
     assert after.dtype == jnp.float32 and after.shape == before.shape
@@ -70,25 +70,25 @@ def test_every_product_takes_bfloat16_and_gives_about_the_same(function):
 def test_a_product_is_that_of_rounded_operands_summed_and_rounded_once():
     x, w = (np.asarray(jnp.asarray(value, jnp.bfloat16)).astype(np.float64) for value in (X, W))
     expected = (x @ w).astype(jnp.bfloat16).astype(np.float32)
-    np.testing.assert_allclose(Bfloat16Products(jnp.matmul)(X, W), expected, rtol=2**-7, atol=2**-10)
+    np.testing.assert_allclose(bfloat16_products(jnp.matmul)(X, W), expected, rtol=2**-7, atol=2**-10)
 
 
 def test_without_products_nothing_changes():
     for function in (jax.nn.softmax, lambda x: jnp.cumsum(x / 3, axis=0), lambda x: (x > 0, x.argmax(1))):
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), Bfloat16Products(function)(X), function(X))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), bfloat16_products(function)(X), function(X))
 
 
 @pytest.mark.parametrize("name", ["lenet300", "lenet5"])
 def test_the_zoo_under_vmap(name):
     net = nets.build(name)
     images = RNG.integers(0, 256, (3, 28, 28, 1)).astype(np.uint8)
-    rounded = Bfloat16Products(net.apply)
+    rounded = bfloat16_products(net.apply)
     outputs, state = jax.vmap(lambda p: rounded(p, net.state, images, train=False, key=None))(
         jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), net.params)
     )
     assert outputs.dtype == jnp.float32 and state == net.state
     np.testing.assert_allclose(outputs[0], net(images), rtol=0.1, atol=0.1)
-    assert rounded == Bfloat16Products(net.apply) and hash(rounded) == hash(Bfloat16Products(net.apply))
+    assert rounded == bfloat16_products(net.apply) and hash(rounded) == hash(bfloat16_products(net.apply))
 
 
 def test_recurrence_and_batch_statistics():
@@ -102,6 +102,6 @@ def test_recurrence_and_batch_statistics():
 
     net = nets.from_nnx(Recurrent(rngs=nnx.Rngs(0)))
     x = RNG.normal(size=(2, 7, 6)).astype(np.float32)
-    outputs, _ = Bfloat16Products(net.apply)(net.params, net.state, x, train=False, key=None)
+    outputs, _ = bfloat16_products(net.apply)(net.params, net.state, x, train=False, key=None)
     np.testing.assert_allclose(outputs, net(x), atol=0.05)
     assert not np.array_equal(outputs, net(x))

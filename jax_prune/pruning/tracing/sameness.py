@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from jax_prune.nets.precision import PRODUCTS
+from jax_prune.nets.rewriting import PRODUCTS
 from jax_prune.pruning.tracing.program import Labelled
 from jax_prune.pruning.tracing.units import NEVER
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jax.extend.core import Literal
 
-from jax_prune.nets.precision import CALLS
+from jax_prune.nets.rewriting import CALLS
 from jax_prune.pruning.tracing import control, elementwise, indexing, linear, mixing, shapes
 from jax_prune.pruning.tracing.elementwise import Rule
 from jax_prune.pruning.tracing.labels import Value, of_constant
