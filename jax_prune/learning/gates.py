@@ -132,7 +132,7 @@ def by_utility(
     decays: Sequence[float] = (utility.DECAY,),
     milestones: Sequence[float] = (),
 ) -> UtilityGates:
-    """Channels to a prune ``rate``, or to ``budgets`` (cost, most), by their utility.
+    """Channels to a prune ``rate``, or to ``budgets`` (cost, most), the first to be met, by their utility.
 
     ``explore`` is the share of the training before the first mask; the published 10 of 200 epochs are 0.05. Decays
     follow one another at ``milestones``, shares of the training; ``utility.decays`` makes ImageNet's. Raises BadInput
@@ -157,7 +157,10 @@ def by_utility(
 
 
 def by_score(gated: Gated, budgets: Sequence[tuple[Any, int]], *, begin: float = BEGIN, end: float = END) -> ScoreGates:
-    """Channels to ``budgets`` (cost, most) by trained scores. Raises BadInput as ``by_utility``."""
+    """Channels to ``budgets`` (cost, most), the first to be met, by trained scores.
+
+    Raises BadInput as ``by_utility``.
+    """
     _gateable_units(gated)
     if not budgets or not 0 <= begin < end <= 1:
         raise BadInput(f"begin={begin} and end={end} must be shares, begin the smaller, and one budget given at least")

@@ -12,15 +12,18 @@ Which channels stay then goes by the scores that the caller ranks them by. The f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from jax_prune.errors import BadInput
-from jax_prune.pruning import allocations, channel_budgets, channel_costs, wide
+from jax_prune.pruning import allocations, channel_budgets, channel_costs, thresholds, wide
 from jax_prune.pruning.channel_budgets import Limit
 from jax_prune.pruning.groups import sizes
-from jax_prune.types import Bounds, Group
+from jax_prune.types import Array, Bounds, Group
 
 
 def uniform(groups: Sequence[Group], limits: Sequence[Limit], bounds: Bounds) -> np.ndarray:
@@ -33,7 +36,8 @@ def by_score(
 ) -> np.ndarray:
     """The highest scores [n_g] over all groups together, as many as the limits pay for: kept counts int64 [G].
 
-    What they leave over goes to all in proportion, and several limits are met as in ``channel_projection.project``.
+    What they leave over goes to all in proportion. Several limits are met as in ``thresholds.within``, and then the
+    bounds as in ``channel_projection.project``.
     Raises BadInput for budgets that no counts meet, and for scores that do not fit the groups or are not finite.
     """
     values = [np.asarray(score, np.float64) for score in scores]
@@ -43,6 +47,9 @@ def by_score(
         if not np.isfinite(value).all():
             raise BadInput(f"scores of group {group.name} are not all finite: give numbers")
     channel_budgets.check(limits, groups, bounds)
+    if len(limits) > 1:
+        flags = _above(tuple(jnp.asarray(value, jnp.float32) for value in values), tuple(groups), tuple(limits))
+        return channel_budgets.onto(limits, groups, bounds, np.asarray([np.mean(flag) for flag in flags]))
     lower, upper = channel_budgets.kept_range(groups, bounds)
 
     def best(count: int) -> np.ndarray:
@@ -56,6 +63,11 @@ def by_score(
         else:
             most = middle - 1
     return channel_budgets.onto(limits, groups, bounds, best(fewest) / sizes(groups))
+
+
+@partial(jax.jit, static_argnums=1)
+def _above(scores: tuple[Array, ...], groups: tuple[Group, ...], limits: tuple[Limit, ...]) -> tuple[Array, ...]:
+    return thresholds.within(scores, groups, limits, [True] * len(groups))
 
 
 def _within(limits: Sequence[Limit], kept: np.ndarray) -> bool:

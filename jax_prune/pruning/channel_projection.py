@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_prune.pruning import counts, lattice, wide
+from jax_prune.pruning import counts, lattice, tolls, wide
 from jax_prune.pruning.channel_costs import ChannelCost
 from jax_prune.pruning.lattice import Lattice
 from jax_prune.pruning.wide import Wide
@@ -81,15 +81,11 @@ class _Levels(NamedTuple):
         """A constant at which every level is the most, and less than which none is above the fewest."""
         return jnp.max(jnp.abs(genome)) + 23.0  # exp(23) > 2**31
 
-    def steps(self, level: Array, cost: ChannelCost) -> Array:
-        """What each variable's steps beside its level cost: float32 [V]."""
+    def beside(self, level: Array) -> tuple[Array, Array]:
+        """Counts int32 [V, G] with each variable a level higher, and a level lower."""
         own = jnp.eye(len(level), dtype=jnp.int32)
         more, less = jnp.minimum(level + own, self.most), jnp.maximum(level - own, self.fewest)
-
-        def between(more: Array, less: Array) -> Array:
-            return wide.to_float(wide.subtract(cost.total(self.kept(more)), cost.total(self.kept(less))))
-
-        return jax.vmap(between)(more, less)
+        return jax.vmap(self.kept)(more), jax.vmap(self.kept)(less)
 
 
 def _bent(levels: _Levels, genome: Array, limits: Limits) -> Array:
@@ -98,25 +94,18 @@ def _bent(levels: _Levels, genome: Array, limits: Limits) -> Array:
 
     def meeting(genome: Array) -> Array:
         widest = levels.widest(genome)
-        constant, _ = _bisected(lambda c: levels.fits(levels.at(genome, c), chosen), -widest, widest)
+        constant, _ = bisected(lambda c: levels.fits(levels.at(genome, c), chosen), -widest, widest)
         return levels.at(genome, constant)
 
-    toll = _toll(levels, meeting(genome), limits)
+    toll = tolls.of(limits, *levels.beside(meeting(genome)))
 
     def met(bend: Array) -> Array:
         return levels.fits(meeting(genome - bend * toll), others)
 
     ends = jnp.float32([0, STEEPEST])
     needless, enough = jax.vmap(met)(ends)
-    _, bend = _bisected(lambda bend: ~met(bend), ends[0], ends[1], BENDINGS)
+    _, bend = bisected(lambda bend: ~met(bend), ends[0], ends[1], BENDINGS)
     return genome - jnp.where(~needless & enough, bend, 0) * toll
-
-
-def _toll(levels: _Levels, level: Array, limits: Limits) -> Array:
-    """How much of its step a variable spends of the other limits rather than of the first: [V], from 0 to 1."""
-    first, *others = (levels.steps(level, cost) / jnp.maximum(wide.to_float(budget), 1) for cost, budget in limits)
-    other = jnp.stack(others).max(axis=0)
-    return other / jnp.maximum(first + other, jnp.finfo(jnp.float32).tiny)
 
 
 def _grown(levels: _Levels, genome: Array, limits: Limits) -> Array:
@@ -129,7 +118,7 @@ def _grown(levels: _Levels, genome: Array, limits: Limits) -> Array:
         def at(constant: Array) -> Array:
             return jnp.where(free, jnp.maximum(levels.at(genome, constant), level), level)
 
-        left, right = _bisected(lambda c: levels.fits(at(c), limits), constant, widest)
+        left, right = bisected(lambda c: levels.fits(at(c), limits), constant, widest)
         grown = at(left)
         return grown, free & (at(right) == grown) & (grown < levels.most), left
 
@@ -139,7 +128,7 @@ def _grown(levels: _Levels, genome: Array, limits: Limits) -> Array:
 
 def _filled(levels: _Levels, level: Array, limits: Limits) -> Array:
     """Levels [V] raised one after the other, the dearest by the first limit first, each as far as it fits."""
-    order = jnp.argsort(-levels.steps(level, limits[0][0]))
+    order = jnp.argsort(-tolls.differences(limits[0][0], *levels.beside(level)))
     halvings = int(levels.grid.levels.max()).bit_length()
 
     def raise_one(place: Array, level: Array) -> Array:
@@ -157,7 +146,7 @@ def _filled(levels: _Levels, level: Array, limits: Limits) -> Array:
     return jax.lax.fori_loop(0, len(level), raise_one, level)
 
 
-def _bisected(
+def bisected(
     holds: Callable[[Array], Array], left: Array, right: Array, halvings: int = counts.BISECTIONS
 ) -> tuple[Array, Array]:
     """The end of where a condition holds: up to the first value it does, from the second on it does not.

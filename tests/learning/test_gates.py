@@ -193,6 +193,24 @@ def test_scores_fall_along_the_cubic_and_then_stay(gated):
         np.testing.assert_array_equal(after, before)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_of_two_budgets_the_first_is_met_within_the_other(way, gated):
+    """A fifth of the parameters, alone, leaves half of the products' budget."""
+    budgets = [(MACS, int(0.4 * spent(MACS, SIZES))), (PARAMETERS, spent(PARAMETERS, SIZES) // 5)]
+    gating = WAYS[way](gated, budgets)
+    rng = np.random.default_rng(0)
+    scores = tuple(jnp.asarray(rng.gamma(2.0, size=n), jnp.float32) for n in SIZES)
+    state = scores if way == "utility" else gating.start()._replace(scores=scores)
+    flags = jax.jit(lambda gating, state: gating.flags(state, jnp.float32(1)))(gating, state)
+    kept = np.asarray([int(own.sum()) for own in flags])
+    assert all(spent(cost, kept) <= budget for cost, budget in budgets)
+    more = [kept + row for row, had, size in zip(np.eye(len(SIZES), dtype=int), kept, SIZES, strict=True) if had < size]
+    assert all(any(spent(cost, one) > budget for cost, budget in budgets) for one in more)
+    assert spent(MACS, kept) >= 0.85 * budgets[0][1]
+    alone = WAYS[way](gated, budgets[1:]).flags(state, jnp.float32(1))
+    assert spent(MACS, [int(own.sum()) for own in alone]) < 0.6 * budgets[0][1]
+
+
 def test_utilities_follow_the_published_rule_in_the_loop(data, gated):
     """One batch is the whole data: a loop of NumPy's rule around the gated net's own slopes must end alike."""
     few = jax.tree.map(lambda leaf: leaf[:64], data[0])
