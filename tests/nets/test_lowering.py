@@ -17,13 +17,26 @@ NHWC = ("NHWC", "HWIO", "NHWC")
     ("padding", "groups"), [("VALID", 1), ("SAME", 1), (((1, 2), (0, 1)), 1), ("SAME", 2), ("SAME", 6)]
 )
 def test_convolution_and_its_gradients_equal_xlas(padding, groups, strides):
-    keys = jax.random.split(jax.random.key(0), 3)
+    keys = jax.random.split(jax.random.key(0), 2)
     x, w = jax.random.normal(keys[0], (4, 9, 8, 6)), jax.random.normal(keys[1], (3, 2, 6 // groups, 12))
 
+    _check_against_xla(x, w, strides, padding, groups)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (2, 3), (1, 2), (3, 1), (1, 1)])
+@pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 0), (0, 1))])
+def test_small_kernels_on_large_maps_too(size, padding):
+    keys = jax.random.split(jax.random.key(0), 2)
+    _check_against_xla(
+        jax.random.normal(keys[0], (4, 9, 8, 10)), jax.random.normal(keys[1], (*size, 10, 7)), (1, 1), padding
+    )
+
+
+def _check_against_xla(x, w, strides, padding, groups=1):
     def of(convolution):
         def weighted(x, w):
             out = convolution(x, w, strides, padding, dimension_numbers=NHWC, feature_group_count=groups)
-            return (out * jax.random.normal(keys[2], out.shape)).sum(), out
+            return (out * jax.random.normal(jax.random.key(2), out.shape)).sum(), out
 
         return jax.jit(jax.value_and_grad(weighted, (0, 1), has_aux=True))(x, w)
 
