@@ -27,9 +27,11 @@ from jax_prune.report.schema import (
     Search,
     Sensitivity,
     Side,
+    Spending,
     TradeOff,
     TradePoint,
     Tuned,
+    Way,
 )
 from jax_prune.report.text import show, summary
 
@@ -48,9 +50,11 @@ __all__ = [
     "Search",
     "Sensitivity",
     "Side",
+    "Spending",
     "TradeOff",
     "TradePoint",
     "Tuned",
+    "Way",
     "compare",
     "correlations",
     "rank_correlation",

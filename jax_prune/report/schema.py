@@ -214,6 +214,37 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Spending:
+    """What a smaller network spends of a limit: ``cost`` is "MACs", "parameters" or "latency", this in seconds a call.
+
+    ``whole`` is what the dense network costs; the ``target`` is met within a channel, another limit is an upper bound.
+    """
+
+    cost: str
+    limit: float
+    spent: float
+    whole: float
+    target: bool
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to a smaller network, the chosen one or one that it is compared with.
+
+    ``network.steps`` are those of all its training, and ``seconds`` those of all that led to it, the dense training
+    included where it begins with that. ``kept`` units [G]; ``ungated`` says by group why it had no gates and stays
+    whole.
+    """
+
+    name: str
+    network: Side
+    spending: tuple[Spending, ...] = ()
+    kept: tuple[int, ...] = ()
+    seconds: float | None = None
+    ungated: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Tuned:
     """One allocation in a round of its own whole pipeline, all of that round at one budget.
 
@@ -270,7 +301,7 @@ class Report:
 
     ``start`` is the dense network that pruning began from. ``stand_in``, where ``dataset`` stands in
     for another, completes "is a stand-in for ..."; it is shown wherever results are. ``files`` maps
-    what was written to its path in the workdir.
+    what was written to its path in the workdir. ``ways``, of whole channels, has the chosen one first.
     """
 
     study: str
@@ -288,6 +319,7 @@ class Report:
     search: Search | None = None
     trade_off: TradeOff | None = None
     baselines: Baselines = field(default_factory=Baselines)
+    ways: tuple[Way, ...] = ()
     measure: str = "error"
     stand_in: str = ""
     command: str = ""

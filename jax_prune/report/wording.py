@@ -16,6 +16,7 @@ NAMES = {
     "global": "global magnitude",
     "random": "random search",
     "score": "global score",
+    "group_magnitude": "group magnitude",
 }
 DASH = "–"
 

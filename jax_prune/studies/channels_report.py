@@ -12,6 +12,7 @@ from jax_prune import report as reporting
 from jax_prune.evosearch import history
 from jax_prune.pruning import costs
 from jax_prune.pruning import groups as grouping
+from jax_prune.pruning.channel_costs import spent
 from jax_prune.studies import options
 from jax_prune.studies.channels import DURING, PRESETS, Config
 from jax_prune.types import Net
@@ -30,6 +31,7 @@ WAYS = {
     "group_magnitude": "one share of every group by group magnitude",
     "lamp": "LAMP on channels",
 }
+UNITS = {"macs": "MACs"}
 MACS_NOTE = "of the smaller network, as it runs"
 
 
@@ -51,8 +53,9 @@ def build(run: Run) -> reporting.Report:
     """The report of a finished run."""
     config, way = run.config, run.ways[run.config.way]
     steps = config.dense_steps + config.tune_steps
-    dense = _side(run, run.dense, "reference", "reference", "every weight's products an example", steps)
-    pruned = _side(run, way.net, f"way:{config.way}", "pruned", MACS_NOTE, steps)
+    dense = _side(run, run.dense, "reference", "every weight's products an example", steps)
+    networks = {name: _side(run, found.net, f"way:{name}", MACS_NOTE, steps) for name, found in run.ways.items()}
+    pruned = networks[config.way]
     sizes, counts = grouping.sizes(run.target.groups), way.chosen.counts
     start = None
     if config.way not in DURING:
@@ -87,6 +90,7 @@ def build(run: Run) -> reporting.Report:
         ),  # fmt: skip
         search=_search(run),
         baselines=reporting.Baselines.of((_round(run),), _outcomes(run)),
+        ways=tuple(_way(run, name, network) for name, network in networks.items()),
         command=_command(config),
         config=dataclasses.asdict(config),
         seconds={name: round(seconds, 3) for name, seconds in run.stages.seconds.items()},
@@ -96,9 +100,9 @@ def build(run: Run) -> reporting.Report:
     )
 
 
-def _side(run: Run, net: Net, errors: str, timed: str, note: str, steps: int) -> reporting.Side:
+def _side(run: Run, net: Net, name: str, note: str, steps: int) -> reporting.Side:
     counted = costs.parameters(net.params)
-    found = run.errors[errors]
+    found = run.errors[name]
     return reporting.Side(
         error=found["test"],
         validation_error=found["validation"],
@@ -109,7 +113,7 @@ def _side(run: Run, net: Net, errors: str, timed: str, note: str, steps: int) ->
         bytes=costs.FLOAT_BYTES * counted.all_total,
         bytes_note="float32 in memory",
         steps=steps,
-        seconds=run.seconds[timed],
+        seconds=run.seconds[name],
     )
 
 
@@ -118,12 +122,31 @@ def made_of(config: Config) -> dict[str, Any]:
     return {"name": config.net, "seed": config.seed} | ({} if config.width == 1 else {"width": config.width})
 
 
+def _way(run: Run, name: str, network: reporting.Side) -> reporting.Way:
+    """What one way kept, spent and took."""
+    counts, during = run.ways[name].chosen.counts, name in DURING
+    spending = tuple(
+        reporting.Spending(
+            UNITS.get(cost, cost), budget, spent(run.target.costs[cost], counts),
+            spent(run.target.costs[cost], grouping.sizes(run.target.groups)), place == 0,
+        )
+        for place, (cost, budget) in enumerate(run.target.budgets.items())
+    )  # fmt: skip
+    taken = [seconds for stage, seconds in run.stages.seconds.items() if stage.startswith(f"ways/{name}/")]
+    before = 0.0 if during else run.stages.seconds["dense"]
+    reasons = zip(run.gated.groups, run.gated.reasons, strict=True) if during and run.gated else ()
+    return reporting.Way(
+        name, network, spending, tuple(map(int, counts)), round(before + sum(taken), 3),
+        {group.name: reason for group, reason in reasons if reason},
+    )  # fmt: skip
+
+
 def _budget(run: Run, pruned: reporting.Side) -> reporting.Budget:
     """The target, and what the smaller network comes to."""
     ((name, limit), *_) = run.target.budgets.items()
     reached = {"macs": pruned.macs, "parameters": pruned.params}[name]
     assert reached is not None
-    return reporting.Budget({"macs": "MACs"}.get(name, name), limit, reached, reached)
+    return reporting.Budget(UNITS.get(name, name), limit, reached, reached)
 
 
 def _round(run: Run) -> reporting.Round:

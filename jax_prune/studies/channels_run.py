@@ -51,6 +51,7 @@ class Run(NamedTuple):
     target: Target
     dense: Net
     ways: dict[str, Way]
+    gated: Gated | None
     errors: dict[str, Any]
     seconds: dict[str, dict[str, float]]  # of a call, by net and batch
     stages: Stages
@@ -80,9 +81,9 @@ def run(config: Config, workdir: str) -> Report:
         starts: dict[str, Net] = {"dense": dense} if after else {}
         errors = stages("errors", partial(measuring.measure, starts | {"reference": reference} | smaller, splits,
                                           config.test)).facts  # fmt: skip
-        timed = {"reference": reference, "pruned": ways[config.way].net}
+        timed = {"reference": reference} | smaller
         seconds = stages("latency", partial(timing, timed, splits.validation.x)).facts
-        finished = Run(config, target, reference, ways, errors, seconds, stages, example)
+        finished = Run(config, target, reference, ways, gated, errors, seconds, stages, example)
         return channels_report.write(finished, Path(workdir))
 
 

@@ -55,6 +55,22 @@ def test_every_way_meets_the_target_within_one_channel_and_the_bound(finished, w
     assert costs.parameters(net.params).all_total <= TINY.parameters * (WHOLE + 410)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_report_says_what_its_network_is(finished, way):
+    folder, report, _ = finished
+    groups, kept, net = small_net(folder, way)
+    found = {entry.name: entry for entry in report.ways}[way]
+    macs = sum(costs.macs(net, np.zeros((1, 28, 28, 1), np.uint8)).values())
+    params = costs.parameters(net.params).all_total
+    assert (found.network.macs, found.network.params, found.network.steps) == (macs, params, 200)
+    assert found.kept == tuple(len(kept[group.name]) for group in groups)
+    target, bound = found.spending
+    assert (target.cost, target.target, target.spent, target.limit) == ("MACs", True, macs, int(TINY.macs * WHOLE))
+    assert (bound.cost, bound.target, bound.spent, bound.whole) == ("parameters", False, params, WHOLE + 410)
+    assert found.network.validation_error is not None and found.seconds > 0 and not found.ungated
+    assert {entry.name for entry in report.ways} == set(WAYS) and report.ways[0].network == report.pruned
+
+
 @pytest.mark.parametrize("way", ["search", "gates"])
 def test_the_network_on_disk_has_the_error_that_the_report_gives(finished, way):
     folder, report, _ = finished
@@ -87,7 +103,10 @@ def test_a_finished_run_is_read_and_not_computed_again(finished, monkeypatch):
     folder, report, _ = finished
     monkeypatch.setattr(learning, "train", lambda *_, **__: pytest.fail("trained again"))
     again = channels.run(TINY, str(folder))
-    assert dataclasses.replace(again, seconds=report.seconds) == report
+    timed = [
+        dataclasses.replace(way, seconds=before.seconds) for way, before in zip(again.ways, report.ways, strict=True)
+    ]
+    assert dataclasses.replace(again, seconds=report.seconds, ways=tuple(timed)) == report
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""The ways to a smaller network as rows: what each one is, keeps, spends and took; for every kind of page."""
+
+from __future__ import annotations
+
+from jax_prune.report import wording
+from jax_prune.report.schema import Report, Spending, Way
+
+LIMITED = (
+    "The target is met within one channel, a bound never exceeded. Steps and time: all training of a way, the "
+    "dense one included. Chosen by the validation split."
+)
+
+
+def columns(report: Report) -> list[tuple[str, list[str]]]:
+    """The columns beside the ways' names: head and one cell a way; a column without any number is left out."""
+    dense, ways = report.dense, report.ways
+    limits = list(dict.fromkeys((entry.cost, entry.target) for way in ways for entry in way.spending))
+    batches = list(dict.fromkeys(batch for way in ways for batch in way.network.seconds))
+    found = [
+        (f"validation {report.measure}", [wording.measured(report, way.network.validation_error) for way in ways]),
+        (f"test {report.measure}", [wording.measured(report, way.network.error) for way in ways]),
+        ("MACs", [kept(way.network.macs, dense.macs) for way in ways]),
+        ("parameters", [kept(way.network.params, dense.params) for way in ways]),
+        *((_head(*limit), [_spending(way, limit[0]) for way in ways]) for limit in limits),
+        *((f"call of {batch}", [wording.milliseconds(way.network.seconds.get(batch)) for way in ways])
+          for batch in batches),
+        ("steps", [wording.count(way.network.steps) for way in ways]),
+        ("time", [wording.DASH if way.seconds is None else wording.duration(way.seconds) for way in ways]),
+    ]  # fmt: skip
+    return [(head, cells) for head, cells in found if set(cells) != {wording.DASH}]
+
+
+def table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows: one way a row, the chosen one first."""
+    shown = columns(report)
+    head = ("way", *(head for head, _ in shown))
+    return head, [(wording.allocator(way.name), *(cells[row] for _, cells in shown))
+                  for row, way in enumerate(report.ways)]  # fmt: skip
+
+
+def groups(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows: how many units of every group each way keeps, where there are several; a dagger has no gates."""
+    if len(report.ways) < 2:
+        return (), []
+    head = ("group", "before", *(wording.allocator(way.name) for way in report.ways))
+    rows = [
+        (layer.name, wording.count(layer.size), *(_kept(way, place, layer.name) for way in report.ways))
+        for place, layer in enumerate(report.layers)
+    ]
+    return head, rows
+
+
+def ungated(report: Report) -> list[str]:
+    """A sentence for every group that had no gates, with the ways that it stayed whole for, and why."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for way in report.ways:
+        for group, reason in way.ungated.items():
+            reasons.setdefault((group, reason), []).append(wording.allocator(way.name))
+    return [f"{group} had no gates for {' and '.join(names)} and stayed whole there: {reason}"
+            for (group, reason), names in reasons.items()]  # fmt: skip
+
+
+def kept(part: int | None, whole: int | None) -> str:
+    """A count, and its share of the dense network's."""
+    if part is None or not whole:
+        return wording.count(part)
+    return f"{wording.count(part)} ({wording.share(part, whole)})"
+
+
+def amount(value: float, cost: str) -> str:
+    """What is spent of a cost, in its unit."""
+    return wording.milliseconds(value) if cost == "latency" else wording.count(int(value))
+
+
+def _head(cost: str, target: bool) -> str:
+    return f"{'target' if target else 'bound'}: {cost}"
+
+
+def _spending(way: Way, cost: str) -> str:
+    """How much of the limit is spent, and the limit."""
+    entry: Spending | None = next((entry for entry in way.spending if entry.cost == cost), None)
+    if entry is None:
+        return wording.DASH
+    return f"{wording.share(entry.spent, entry.limit)} of {amount(entry.limit, cost)}"
+
+
+def _kept(way: Way, place: int, group: str) -> str:
+    return wording.count(way.kept[place]) + ("†" if group in way.ungated else "")
