@@ -138,6 +138,12 @@ def chosen_by(way: str, net: Net, target: Target) -> Chosen:
     return Chosen(_strongest(ranking, groups, counts), {}, {})
 
 
+def chosen_uniformly(ranking: Sequence[Array], target: Target) -> Chosen:
+    """One share of every group, units by a ``ranking``: beside a search by it, what the search's counts are worth."""
+    counts = channel_allocations.uniform(target.groups, target.limits, target.bounds)
+    return Chosen(_strongest(ranking, target.groups, counts), {}, {})
+
+
 def chosen_by_search(
     key: Array,
     net: Net,

@@ -41,7 +41,7 @@ def way_tables(report: Report) -> Html:
     reasons = join(paragraph(f"{line}.", "muted small") for line in ungated)
     return join(
         (
-            section("Ways", ways.LIMITED, table(head, rows), "" if by_group else reasons),
+            section("Ways", ways.explanation(report), table(head, rows), "" if by_group else reasons),
             section(
                 "Kept by group", f"Units before, and after each way.{dagger}", by_group, reasons if by_group else ""
             ),

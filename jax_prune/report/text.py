@@ -119,7 +119,8 @@ def _comparison(report: Report) -> str:
 def _ways(report: Report) -> str:
     by_group = table(*ways.groups(report))
     ungated = [escape(f"{line}.") for line in ways.ungated(report)]
-    parts = [table(*ways.table(report)), by_group, *ungated]
+    rows = table(*ways.table(report))
+    parts = [escape(ways.explanation(report)) if rows else "", rows, by_group, *ungated]
     return _titled("Ways", "\n\n".join(part for part in parts if part))
 
 

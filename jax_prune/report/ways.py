@@ -5,10 +5,18 @@ from __future__ import annotations
 from jax_prune.report import wording
 from jax_prune.report.schema import Report, Spending, Way
 
-LIMITED = (
-    "The target is met within one channel, a bound never exceeded. Steps and time: all training of a way, the "
-    "dense one included. Chosen by the validation split."
-)
+UNIT = {"latency": "a call"}
+
+
+def explanation(report: Report) -> str:
+    """What the limits are, and what the columns mean."""
+    limits = {(entry.cost, entry.target): entry for way in report.ways for entry in way.spending}
+    said = [
+        f"{'Target' if target else 'Bound'}: {amount(entry.limit, cost)} {UNIT.get(cost, cost)}, "
+        f"{wording.share(entry.limit, entry.whole)} of the dense net's."
+        for (cost, target), entry in limits.items()
+    ]
+    return " ".join([*said, "Steps and time: of all training, the dense one included."])
 
 
 def columns(report: Report) -> list[tuple[str, list[str]]]:
@@ -73,15 +81,15 @@ def amount(value: float, cost: str) -> str:
 
 
 def _head(cost: str, target: bool) -> str:
-    return f"{'target' if target else 'bound'}: {cost}"
+    return f"{'target' if target else 'bound'} of {cost}"
 
 
 def _spending(way: Way, cost: str) -> str:
-    """How much of the limit is spent, and the limit."""
+    """The share of the limit that is spent."""
     entry: Spending | None = next((entry for entry in way.spending if entry.cost == cost), None)
     if entry is None:
         return wording.DASH
-    return f"{wording.share(entry.spent, entry.limit)} of {amount(entry.limit, cost)}"
+    return wording.share(entry.spent, entry.limit)
 
 
 def _kept(way: Way, place: int, group: str) -> str:

@@ -17,6 +17,7 @@ NAMES = {
     "random": "random search",
     "score": "global score",
     "group_magnitude": "group magnitude",
+    "uniform_score": "uniform by score",
 }
 DASH = "–"
 

@@ -14,7 +14,7 @@ from jax_prune.pruning import costs
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning.channel_costs import spent
 from jax_prune.studies import options
-from jax_prune.studies.channels import DURING, PRESETS, Config
+from jax_prune.studies.channels import DURING, PRESETS, RANKED, Config
 from jax_prune.types import Net
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ WAYS = {
     "gates": "channels by trained gates, after Qi et al. 2021",
     "utility": "channels by utility, as Dynamic Channel Propagation",
     "uniform": "one share of every group by L1",
+    "uniform_score": "one share of every group by the search's score",
     "global": "L1 over all groups",
     "group_magnitude": "one share of every group by group magnitude",
     "lamp": "LAMP on channels",
@@ -134,6 +135,7 @@ def _way(run: Run, name: str, network: reporting.Side) -> reporting.Way:
     )  # fmt: skip
     taken = [seconds for stage, seconds in run.stages.seconds.items() if stage.startswith(f"ways/{name}/")]
     before = 0.0 if during else run.stages.seconds["dense"]
+    before += run.stages.seconds.get("scores", 0.0) if name in RANKED else 0.0
     reasons = zip(run.gated.groups, run.gated.reasons, strict=True) if during and run.gated else ()
     return reporting.Way(
         name, network, spending, tuple(map(int, counts)), round(before + sum(taken), 3),
@@ -202,6 +204,11 @@ def _notes(run: Run) -> tuple[str, ...]:
         )
     if len(run.target.limits) > 1 and set(run.ways) & set(DURING):
         notes.append("gates and utility hold both limits, and meet the one that binds; the other ways meet the first.")
+    if set(RANKED) <= set(run.ways):
+        notes.append(
+            f"uniform_score: one share of every group, ranked by {config.score} as in search: what search gains "
+            "over it is due to its counts."
+        )
     if "group_magnitude" in run.ways:
         notes.append("group_magnitude: Torch-Pruning's importance by its defaults, at the same target.")
     ends = [entry for entry in run.target.frozen if not re.search("network's (in|out)put", entry.reason)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +24,10 @@ from jax_prune.report import Report
 from jax_prune.rounds import judged_as_candidates
 from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
 from jax_prune.studies import channels_report, measuring, options
-from jax_prune.studies.channels import DURING, Config
+from jax_prune.studies.channels import DURING, RANKED, Config
 from jax_prune.types import Array, Net
 
-WAYS = ("search", *DURING, *narrowing.STATIC)
+WAYS = ("search", *DURING, "uniform_score", *narrowing.STATIC)
 OPTIMIZERS = {"adam": optax.scale_by_adam, "sgd": partial(optax.trace, decay=0.9)}
 AUGMENTATIONS: dict[str, learning.Augmentation | None] = {
     "none": None,
@@ -69,6 +70,7 @@ def run(config: Config, workdir: str) -> Report:
         after = [way for way in config.ways if way not in DURING]
         dense = trained(key, config, net, splits, stages, "dense", config.dense_steps) if after else net
         reference = trained(key, config, net, splits, stages, "reference", config.dense_steps + config.tune_steps)
+        ranking = partial(ranked, key, config, dense, target, splits, stages)
         ways = {}
         for way in config.ways:
             inner = stages.within(f"ways/{way}")
@@ -76,7 +78,7 @@ def run(config: Config, workdir: str) -> Report:
                 assert gated is not None
                 ways[way] = during(key, way, config, net, target, gated, splits, inner)
             else:
-                ways[way] = afterwards(key, way, config, dense, target, splits, inner)
+                ways[way] = afterwards(key, way, config, dense, target, ranking, splits, inner)
         smaller = {f"way:{way}": found.net for way, found in ways.items()}
         starts: dict[str, Net] = {"dense": dense} if after else {}
         errors = stages("errors", partial(measuring.measure, starts | {"reference": reference} | smaller, splits,
@@ -108,7 +110,7 @@ def _check_ways(config: Config, net: Net, target: Target, gated: Gated | None, s
     few = jax.tree.map(lambda leaf: leaf[:8], splits.train)
     if gated is not None:
         gates.check_silence(net, _gating("gates", gated, target).gated, few.x)
-    if "search" in config.ways:
+    if set(config.ways) & set(RANKED):
 
         def scored(net: Net) -> tuple[Array, ...]:
             key = jax.random.key(0)
@@ -116,7 +118,9 @@ def _check_ways(config: Config, net: Net, target: Target, gated: Gated | None, s
 
         # gradients would be compiled for nothing: their shapes tell as much
         _ = jax.eval_shape(scored, net) if config.score == "taylor" else scored(net)
-    static = [way for way in config.ways if way in narrowing.STATIC] or ["uniform"] * ("search" in config.ways)
+    static = [way for way in config.ways if way in narrowing.STATIC] or ["uniform"] * bool(
+        set(config.ways) & set(RANKED)
+    )
     flags = [narrowing.chosen_by(way, net, target).flags for way in static]
     halves = tuple(np.arange(group.size) % 2 == 0 for group in target.groups)
     narrowing.cut(net, target, flags[0] if flags else halves, few.x[:1])
@@ -166,21 +170,36 @@ def trained(
     return _with(net, stage)
 
 
+def ranked(
+    key: Array, config: Config, dense: Net, target: Target, splits: datasets.Splits, stages: Stages
+) -> tuple[Array, ...]:
+    """What every unit of the trained net is worth, [n_g]: one ranking for all ways that go by ``config.score``."""
+
+    def scored() -> Stage:
+        found = narrowing.scored(
+            stage_key(key, "scores"), dense, target.groups, splits.train, learning.cross_entropy, config.score
+        )
+        return Stage({f"{number:04}": score for number, score in enumerate(found)}, {})
+
+    arrays = stages("scores", scored).arrays
+    return tuple(jnp.asarray(arrays[name]) for name in sorted(arrays))
+
+
 def afterwards(
-    key: Array, way: str, config: Config, dense: Net, target: Target, splits: datasets.Splits, stages: Stages
-) -> Way:
+    key: Array, way: str, config: Config, dense: Net, target: Target, ranking: Callable[[], tuple[Array, ...]],
+    splits: datasets.Splits, stages: Stages,
+) -> Way:  # fmt: skip
     """Channels chosen in the trained net, cut out, and the rest tuned."""
     sampled = partial(compress.calibration_sample, stage_key(key, "calibration"), splits.train, config.calibration)
 
     def choose() -> Stage:
-        if way != "search":
+        if way in narrowing.STATIC:
             return narrowing.stage_of(narrowing.chosen_by(way, dense, target))
-        ranking = narrowing.scored(
-            stage_key(key, "scores"), dense, target.groups, splits.train, learning.cross_entropy, config.score
-        )
+        if way == "uniform_score":
+            return narrowing.stage_of(narrowing.chosen_uniformly(ranking(), target))
         return narrowing.stage_of(
             narrowing.chosen_by_search(
-                stage_key(key, "search"), dense, target, sampled(), ranking, _search(config), learning.cross_entropy,
+                stage_key(key, "search"), dense, target, sampled(), ranking(), _search(config), learning.cross_entropy,
                 stages, int(config.memory * 2**30),
             )
         )  # fmt: skip

@@ -18,7 +18,7 @@ def test_a_row_says_what_a_way_is(narrowed):
     found = cells(narrowed, "gates")
     assert found == {
         "way": "gates", "validation error": "2.02 %", "test error": "1.92 %", "MACs": "66,549 (25.0 %)",
-        "parameters": "60,000 (22.5 %)", "target: MACs": "100.0 % of 66,550", "bound: latency": "95.0 % of 0.2 ms",
+        "parameters": "60,000 (22.5 %)", "target of MACs": "100.0 %", "bound of latency": "95.0 %",
         "call of 1": "0.19 ms", "steps": "6,000", "time": "61.5 s",
     }  # fmt: skip
 
@@ -33,7 +33,12 @@ def test_what_no_way_measured_has_no_column(narrowed):
 def test_a_limit_that_one_way_lacks_is_a_dash(narrowed):
     first, second = narrowed.ways
     alone = dataclasses.replace(first, spending=(Spending("MACs", 66_550, 66_500, 266_200, target=True),))
-    assert cells(dataclasses.replace(narrowed, ways=(alone, second)), "search")["bound: latency"] == "–"
+    assert cells(dataclasses.replace(narrowed, ways=(alone, second)), "search")["bound of latency"] == "–"
+
+
+def test_limits_are_in_their_units(narrowed):
+    said = ways.explanation(narrowed)
+    assert "Target: 66,550 MACs, 25.0 % of the dense net's. Bound: 0.2 ms a call, 80.0 % of the dense net's." in said
 
 
 def test_groups_that_had_no_gates_are_marked_and_told_why(narrowed):
@@ -48,7 +53,7 @@ def test_groups_that_had_no_gates_are_marked_and_told_why(narrowed):
 @pytest.mark.parametrize("of", [text.markdown, page.html])
 def test_pages_have_both_tables_in_place_of_the_allocators(narrowed, of):
     source = of(narrowed)
-    for shown in ("66,549 (25.0 %)", "100.0 % of 66,550", "40†", "&lt;sum", "61.5 s"):
+    for shown in ("66,549 (25.0 %)", "Target: 66,550 MACs", "40†", "&lt;sum", "61.5 s"):
         assert shown in source
     assert "before a <sum> of" not in source
     assert "spread" not in source

@@ -13,7 +13,7 @@ from jax_prune.pruning import channel_costs, costs
 from jax_prune.studies import channels, channels_run
 from jax_prune.studies.channels import PRESETS, Config
 
-WAYS = ("search", "gates", "uniform")
+WAYS = ("search", "gates", "uniform_score")
 TINY = dataclasses.replace(
     Config.preset(preset="compare").smoke(), net="lenet300", macs=0.3, parameters=0.4, compare=",".join(WAYS)
 )
@@ -142,7 +142,7 @@ def test_what_cannot_be_done_is_refused_before_any_training(tmp_path, monkeypatc
 def test_flags_that_nothing_reads_are_refused(capsys, tmp_path):
     flags = ["channels", f"--workdir={tmp_path}", "--config.way=gates", "--config.score=l1"]
     assert cli.main(flags) == 2
-    assert "score=l1 would do nothing, since no way of gates searches" in capsys.readouterr().err
+    assert "score=l1 would do nothing, since no way of gates ranks by it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("way", narrowing.STATIC)
@@ -163,6 +163,16 @@ def test_the_utility_rule_runs_from_flag_to_report(tmp_path):
     report = channels.run(config, str(tmp_path))
     assert report.budget.measured <= report.budget.limit and report.search is None
     assert "Dynamic Channel Propagation" in report.title
+
+
+def test_uniform_by_score_and_uniform_differ_by_the_ranking_alone():
+    net = nets.build("lenet300")
+    target = narrowing.target(net, np.zeros((1, 28, 28, 1), np.uint8), 0.3, None)
+    ranking = narrowing.scored(jax.random.key(0), net, target.groups, None, None, "random")
+    found, by_size = narrowing.chosen_uniformly(ranking, target), narrowing.chosen_by("uniform", net, target)
+    np.testing.assert_array_equal(found.counts, by_size.counts)
+    for flag, score in zip(found.flags, ranking, strict=True):
+        assert np.asarray(score)[flag].min() >= np.asarray(score)[~flag].max()
 
 
 def test_kept_channels_are_whole_multiples():
