@@ -245,6 +245,18 @@ class Way:
 
 
 @dataclass(frozen=True)
+class LatencyModel:
+    """What seconds of a call of ``batch`` examples were predicted by: measured times of so many ``networks``.
+
+    ``error`` is the mean relative one, of each network as predicted from the others.
+    """
+
+    batch: int
+    networks: int
+    error: float
+
+
+@dataclass(frozen=True)
 class Tuned:
     """One allocation in a round of its own whole pipeline, all of that round at one budget.
 
@@ -320,6 +332,7 @@ class Report:
     trade_off: TradeOff | None = None
     baselines: Baselines = field(default_factory=Baselines)
     ways: tuple[Way, ...] = ()
+    latency: LatencyModel | None = None
     measure: str = "error"
     stand_in: str = ""
     command: str = ""

@@ -36,12 +36,13 @@ def _layer_row(layer: Layer) -> tuple[Any, ...]:
 def way_tables(report: Report) -> Html:
     """Every way with its errors, sizes, limits and efforts; what each keeps of the groups, and what had no gates."""
     head, rows = ways.table(report)
+    wrapped = [Cell(entry, "wrap") for entry in head]
     by_group, ungated = table(*ways.groups(report)), ways.ungated(report)
     dagger = " † had no gates." if by_group and ungated else ""
     reasons = join(paragraph(f"{line}.", "muted small") for line in ungated)
     return join(
         (
-            section("Ways", ways.explanation(report), table(head, rows), "" if by_group else reasons),
+            section("Ways", ways.explanation(report), table(wrapped, rows), "" if by_group else reasons),
             section(
                 "Kept by group", f"Units before, and after each way.{dagger}", by_group, reasons if by_group else ""
             ),

@@ -62,6 +62,7 @@ tr:last-child td { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6.6em; }
 th.text, td.text { text-align: left; white-space: normal; min-width: 11em; }
+th.wrap { white-space: normal; vertical-align: bottom; }
 td.best { font-weight: 650; color: var(--series-2); }
 tr.total td { font-weight: 650; border-top: 1px solid var(--muted); }
 td.bar { width: 34%; min-width: 56px; }

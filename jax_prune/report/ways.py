@@ -16,7 +16,7 @@ def explanation(report: Report) -> str:
         f"{wording.share(entry.limit, entry.whole)} of the dense net's."
         for (cost, target), entry in limits.items()
     ]
-    return " ".join([*said, "Steps and time: of all training, the dense one included."])
+    return " ".join([*said, *_latency(report), "Steps and time: of all training, the dense one included."])
 
 
 def columns(report: Report) -> list[tuple[str, list[str]]]:
@@ -78,6 +78,22 @@ def kept(part: int | None, whole: int | None) -> str:
 def amount(value: float, cost: str) -> str:
     """What is spent of a cost, in its unit."""
     return wording.milliseconds(value) if cost == "latency" else wording.count(int(value))
+
+
+def _latency(report: Report) -> list[str]:
+    """What the chosen network was predicted to take, and took."""
+    model, way = report.latency, report.ways[0] if report.ways else None
+    spent = next((entry for entry in way.spending if entry.cost == "latency"), None) if way else None
+    if model is None or way is None or spent is None:
+        return []
+    batch = str(model.batch)
+    measured = [wording.milliseconds(side.seconds.get(batch)) for side in (way.network, report.dense)]
+    predicted = [wording.milliseconds(value) for value in (spent.spent, spent.whole)]
+    return [
+        f"A call of {batch} by {wording.allocator(way.name)}: predicted {predicted[0]}, measured {measured[0]} (dense "
+        f"{predicted[1]} and {measured[1]}). The model is of {model.networks} networks; each is predicted from the "
+        f"others to {100 * model.error:.0f} % in the mean."
+    ]
 
 
 def _head(cost: str, target: bool) -> str:

@@ -53,11 +53,14 @@ class Config:
     seed: int = option(0, "seed of everything random")
     test: bool = option(True, "measure the test split for the report; --noconfig.test while settings are chosen")
 
-    macs: float | None = option(
-        0.25, "share of the multiply-accumulates that may stay, met within one channel; none: parameters are the target"
+    macs: float | None = option(0.25, "share of the multiply-accumulates that may stay; none: another is the target")
+    parameters: float | None = option(None, "share of the parameters that may stay")
+    latency: float | None = option(
+        None, "share of a jitted call's time that may stay, by a model of this machine measured before all training"
     )
-    parameters: float | None = option(
-        None, "share of the parameters that may stay: beside macs an upper bound, alone the target"
+    latency_batch: int = option(1, "examples of that call")
+    target: str | None = option(
+        None, "which of these is met within one channel, the others being upper bounds; default: the first given"
     )
     way: str = option(
         "search", "search, gates, utility, or without a search: uniform, uniform_score, global, group_magnitude, lamp"
@@ -94,6 +97,8 @@ class Config:
             found |= dict.fromkeys(searched, f"no way of {', '.join(ways)} searches")
         if not set(ways) & set(RANKED):
             found["score"] = f"no way of {', '.join(ways)} ranks by it"
+        if self.latency is None:
+            found["latency_batch"] = "no latency is asked for"
         if set(ways) <= set(DURING):
             found["tune_rate"] = "nothing is tuned"
         return found
@@ -120,9 +125,9 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises BadInput for settings that no net or data could mend; reads neither."""
-    from jax_prune.studies import channels_run
+    from jax_prune.studies import channels_settings
 
-    channels_run.check(config)
+    channels_settings.check(config)
 
 
 def run(config: Config, workdir: str) -> Report:

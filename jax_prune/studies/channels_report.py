@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jax_prune import narrowing, storage
+import numpy as np
+
+from jax_prune import narrowing, storage, targets
 from jax_prune import report as reporting
 from jax_prune.evosearch import history
 from jax_prune.pruning import costs
@@ -40,7 +42,7 @@ def write(run: Run, folder: Path) -> reporting.Report:
     """Writes compact.safetensors of every way, search_history.csv, report.json, report.md and report.html."""
     for way, found in run.ways.items():
         place = folder / MODEL if way == run.config.way else folder / "ways" / way / MODEL
-        narrowing.save(place, found.net, run.target, found.chosen, made_of(run.config), run.example)
+        narrowing.save(place, found.net, run.target, found.chosen, made_of(run.config), run.example, run.config.dataset)
     if "search" in run.ways:
         names = [group.name for group in run.target.groups]
         rows = history.rows(run.ways["search"].chosen.arrays, names, names)
@@ -92,6 +94,11 @@ def build(run: Run) -> reporting.Report:
         search=_search(run),
         baselines=reporting.Baselines.of((_round(run),), _outcomes(run)),
         ways=tuple(_way(run, name, network) for name, network in networks.items()),
+        latency=None
+        if run.model is None
+        else reporting.LatencyModel(
+            config.latency_batch, len(run.model.seconds), float(np.abs(run.model.errors).mean())
+        ),
         command=_command(config),
         config=dataclasses.asdict(config),
         seconds={name: round(seconds, 3) for name, seconds in run.stages.seconds.items()},
@@ -126,26 +133,26 @@ def made_of(config: Config) -> dict[str, Any]:
 def _way(run: Run, name: str, network: reporting.Side) -> reporting.Way:
     """What one way kept, spent and took."""
     counts, during = run.ways[name].chosen.counts, name in DURING
-    spending = tuple(
-        reporting.Spending(
-            UNITS.get(cost, cost), budget, spent(run.target.costs[cost], counts),
-            spent(run.target.costs[cost], grouping.sizes(run.target.groups)), place == 0,
-        )
-        for place, (cost, budget) in enumerate(run.target.budgets.items())
-    )  # fmt: skip
+    spending = []
+    for place, (cost, budget) in enumerate(run.target.budgets.items()):
+        amounts = (budget, spent(run.target.costs[cost], counts), run.target.whole(cost))
+        limit, own, whole = (targets.seconds(cost, amount) for amount in amounts)
+        spending.append(reporting.Spending(UNITS.get(cost, cost), limit, own, whole, place == 0))
     taken = [seconds for stage, seconds in run.stages.seconds.items() if stage.startswith(f"ways/{name}/")]
     before = 0.0 if during else run.stages.seconds["dense"]
     before += run.stages.seconds.get("scores", 0.0) if name in RANKED else 0.0
     reasons = zip(run.gated.groups, run.gated.reasons, strict=True) if during and run.gated else ()
     return reporting.Way(
-        name, network, spending, tuple(map(int, counts)), round(before + sum(taken), 3),
+        name, network, tuple(spending), tuple(map(int, counts)), round(before + sum(taken), 3),
         {group.name: reason for group, reason in reasons if reason},
     )  # fmt: skip
 
 
-def _budget(run: Run, pruned: reporting.Side) -> reporting.Budget:
-    """The target, and what the smaller network comes to."""
+def _budget(run: Run, pruned: reporting.Side) -> reporting.Budget | None:
+    """The target, and what the smaller network comes to; one of the latency is in the way's spending."""
     ((name, limit), *_) = run.target.budgets.items()
+    if name == "latency":
+        return None
     reached = {"macs": pruned.macs, "parameters": pruned.params}[name]
     assert reached is not None
     return reporting.Budget(UNITS.get(name, name), limit, reached, reached)
