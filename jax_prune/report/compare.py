@@ -12,7 +12,7 @@ from jax_prune.report.schema import Report
 
 FRONTS = "Least calibration error of each trained dense net at so many kept parameters, before any tuning"
 HEAD = (
-    "run", "study", "net", "data", "seed", "dense", "pruned", "parameters", "MACs", "weights", "all", "size", "time",
+    "run", "net (study)", "data", "seed", "dense", "pruned", "parameters", "MACs", "weights", "all", "size", "time",
 )  # fmt: skip
 
 
@@ -44,12 +44,12 @@ def html(reports: Mapping[str, Report]) -> str:
         markup.section(
             "Runs",
             "Errors are on the test split where it was read. Parameters and MACs: dense => pruned, of kept weights.",
-            markup.table(HEAD, _rows(reports)),
+            markup.table(HEAD, [(run, markup.Cell(net, "wrap"), *rest) for run, net, *rest in _rows(reports)]),
         ),
         markup.section(
             "Error over compression",
             "Rounds on the validation split; a ring marks the test error at the "
-            "end. Compression of the prunable parameters.",
+            "end. Compression of the prunable parameters; where whole channels go, of all.",
             rounds,
         ),
         markup.section(
@@ -62,7 +62,7 @@ def html(reports: Mapping[str, Report]) -> str:
 
 
 def overlay(reports: Mapping[str, Report]) -> str:
-    """Validation error of every round against compression, a line a run: SVG text, empty without rounds."""
+    """Validation error of every round, or at the end, against compression, a line a run: SVG text, or nothing."""
     lines = {name: _line(report) for name, report in reports.items()}
     lines = {name: line for name, line in lines.items() if line[0]}
     if not lines:
@@ -104,8 +104,7 @@ def _rows(reports: Mapping[str, Report]) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            r.study,
-            wording.net(r),
+            f"{wording.net(r)} ({r.study})",
             wording.data_line(r),
             str(r.seed),
             wording.measured(r, r.dense.error),
@@ -132,6 +131,8 @@ def _line(report: Report) -> tuple[list[float], list[float]]:
         for entry in report.rounds
         if entry.kept and entry.validation_error is not None
     ]
+    if not points and report.compression.all and report.pruned.validation_error is not None:
+        points = [(report.compression.all, _scale(report) * report.pruned.validation_error)]
     return [x for x, _ in points], [y for _, y in points]
 
 
