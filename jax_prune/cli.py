@@ -32,7 +32,7 @@ studies
 {studies}
 
 on finished runs
-  evaluate   re-measure a packed net: --model=FILE or --workdir=W
+  evaluate   re-measure a packed or compact net: --model=FILE or --workdir=W
   report     write report.html and report.md again from report.json: --workdir=W
   compare    several runs in one table: --workdir=A --workdir=B [--out=FOLDER]
 
@@ -182,20 +182,19 @@ def _data(arguments: list[str]) -> int:
 
 def _evaluate(arguments: list[str]) -> int:
     values = absl_flags.FlagValues()
-    _define(values, "model", None, "packed net to measure, such as W/model.jaxprune")
-    _define(values, "workdir", None, "finished run whose packed net to measure")
+    _define(values, "model", None, "net to measure, such as W/model.jaxprune or W/compact.safetensors")
+    _define(values, "workdir", None, "finished run whose net to measure")
     _define(values, "data_dir", None, "where prepared data sets lie")
     if wants_help(arguments):
         print(f"usage: jax-prune evaluate --model=FILE | --workdir=W\n{flags.describe(values)}")
         return 0
     _no_more(flags.parse(values, arguments), "evaluate")
-    model = values.model
-    if model is None:
-        model = str(
-            Path(_required(values, "workdir", "jax-prune evaluate --model=W/model.jaxprune")) / "model.jaxprune"
-        )
     from jax_prune.studies import evaluate
 
+    model = values.model
+    if model is None:
+        workdir = _required(values, "workdir", "jax-prune evaluate --model=W/model.jaxprune")
+        model = evaluate.model_of(Path(workdir))
     data_dir = values.data_dir or evaluate.data_dir_of(Path(model).parent)
     print(evaluate.table(evaluate.measure(model, data_dir)))
     return 0

@@ -1,9 +1,8 @@
-"""A network's channels against a target: what may be cut, what it costs, which stay, and the smaller network."""
+"""A network's channels within a target's limits: what ranks them, which stay, and the smaller network."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,37 +14,19 @@ import numpy as np
 
 from jax_prune import evosearch, learning, nets, storage
 from jax_prune.errors import BadInput
-from jax_prune.evosearch import probe
 from jax_prune.learning import ExampleFunction
-from jax_prune.pruning import channel_allocations, channel_budgets, channel_costs, channel_scores, compact
+from jax_prune.pruning import channel_allocations, channel_scores, compact
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning import masks as masking
-from jax_prune.pruning.channel_budgets import Limit
-from jax_prune.pruning.channel_costs import ChannelCost
 from jax_prune.rounds import few
-from jax_prune.searching import searched
+from jax_prune.searching import searched, widest
 from jax_prune.stages import Stage, Stages
-from jax_prune.types import Array, Batch, Bounds, Group, Net
+from jax_prune.targets import Target
+from jax_prune.types import Array, Batch, Group, Net
 
 SCORES = ("taylor", "norm", "l1", "l2", "group", "random")
 STATIC = ("uniform", "global", "group_magnitude", "lamp")
 KNOWN = ("uniform", "global", "lamp")  # their counts are a search's first candidates; group_magnitude's are uniform's
-NAMED = 3  # frozen groups that a message names
-
-
-class Target(NamedTuple):
-    """Groups [G] that may be cut, what is frozen and why, both costs, and the limits: the first is the one to meet."""
-
-    groups: tuple[Group, ...]
-    frozen: tuple[grouping.Frozen, ...]
-    costs: dict[str, ChannelCost]
-    limits: tuple[Limit, ...]
-    budgets: dict[str, int]
-
-    @property
-    def bounds(self) -> Bounds:
-        """Every group keeps a step at least."""
-        return channel_budgets.anything(self.groups)
 
 
 class Chosen(NamedTuple):
@@ -59,37 +40,6 @@ class Chosen(NamedTuple):
     def counts(self) -> np.ndarray:
         """Kept units int64 [G]."""
         return np.asarray([flag.sum() for flag in self.flags], np.int64)
-
-
-def target(
-    net: Net, example: Any, macs: float | None, parameters: float | None, frozen: str = "", round_to: int = 1
-) -> Target:
-    """What shares of the dense net's cost come to, and what may be cut for it; nothing is computed.
-
-    ``example`` has leading axis 1. Raises BadInput for no share, one outside (0, 1], a pattern that matches no group,
-    and a target that cutting all that may be cut does not reach: then with what is frozen, and why.
-    """
-    shares = {name: share for name, share in (("macs", macs), ("parameters", parameters)) if share is not None}
-    if not shares:
-        raise BadInput("no target: give macs or parameters, the share of the dense net's that may stay")
-    for name, share in shares.items():
-        if not 0 < share <= 1:
-            raise BadInput(f"{name} is {share}: give a share of the dense net's, above 0 and at most 1")
-    traced = grouping.traced(net, example)
-    groups = _free(traced.groups, frozen, round_to)
-    costs = {
-        "macs": channel_costs.macs(net, groups, example),
-        "parameters": channel_costs.parameters(net.params, groups),
-    }
-    whole = {name: channel_costs.spent(cost, grouping.sizes(groups)) for name, cost in costs.items()}
-    budgets = {name: int(share * whole[name]) for name, share in shares.items()}
-    limits = tuple(channel_budgets.limit(costs[name], budget) for name, budget in budgets.items())
-    found = Target(groups, traced.frozen, costs, limits, budgets)
-    try:
-        channel_budgets.check(limits, groups, found.bounds)
-    except BadInput as error:
-        raise BadInput(f"{error}; {_why(traced.frozen, frozen)}") from error
-    return found
 
 
 def cut(net: Net, target: Target, flags: Sequence[np.ndarray], example: Any) -> Net:
@@ -138,6 +88,20 @@ def chosen_by(way: str, net: Net, target: Target) -> Chosen:
     return Chosen(_strongest(ranking, groups, counts), {}, {})
 
 
+def chosen_uniformly(ranking: Sequence[Array], target: Target) -> Chosen:
+    """One share of every group, units by a ``ranking``: beside a search by it, what the search's counts are worth."""
+    counts = channel_allocations.uniform(target.groups, target.limits, target.bounds)
+    return Chosen(_strongest(ranking, target.groups, counts), {}, {})
+
+
+def masked_loss(
+    net: Net, target: Target, sample: Batch, ranking: Sequence[Array], loss: ExampleFunction
+) -> evosearch.MaskedLoss:
+    """What a search asks of the net with some channels masked, the lowest of the ``ranking`` first."""
+    ranks = masking.ranks(tuple(ranking), target.groups)
+    return evosearch.masked_loss(net, target.groups, ranks, sample, loss, recalibration=few(sample.x))
+
+
 def chosen_by_search(
     key: Array,
     net: Net,
@@ -151,16 +115,17 @@ def chosen_by_search(
 ) -> Chosen:
     """The counts with the least loss on the ``sample`` within the target's limits; units stay by their ``ranking``.
 
-    The search begins with the allocations that need none. How many candidates at once is probed once, and kept.
+    The search begins with the allocations that need none. How many candidates at once is probed once, within ``memory``
+    bytes in all, and kept; the memory plan is printed with it.
     """
-    ranks = masking.ranks(ranking, target.groups)
-    masked = evosearch.masked_loss(net, target.groups, ranks, sample, loss, recalibration=few(sample.x))
+    masked = masked_loss(net, target, sample, ranking, loss)
     fitness = evosearch.channel_loss(masked, target.limits, target.bounds)
     start = np.stack([evosearch.genome_of(chosen_by(way, net, target).counts, target.groups) for way in KNOWN])
 
     def probed() -> Stage:
         genomes = jnp.tile(jnp.asarray(start[0]), (config.population, 1))
-        return Stage({}, {"at_once": probe.at_once(fitness, genomes, memory_limit=memory)})
+        held = evosearch.memory.planned(masked, memory, copies=evosearch.examples.copies(config))
+        return widest(fitness, genomes, held)
 
     width = stages("probe", probed).facts["at_once"]
     settings = dataclasses.replace(config, at_once=width)
@@ -185,30 +150,6 @@ def _strongest(ranking: Sequence[Array], groups: Sequence[Group], counts: np.nda
     )
 
 
-def _free(groups: Sequence[Group], frozen: str, round_to: int) -> tuple[Group, ...]:
-    """The groups that no pattern keeps whole, in steps of ``round_to``."""
-    if round_to < 1:
-        raise BadInput(f"round_to is {round_to}: give 1 or more")
-    try:
-        pattern = re.compile(frozen)
-    except re.error as error:
-        raise BadInput(f"frozen '{frozen}' is not a regular expression: {error}") from error
-    kept = [group for group in groups if frozen and pattern.fullmatch(group.name)]
-    if frozen and not kept:
-        raise BadInput(f"frozen '{frozen}' matches no group; there are {', '.join(group.name for group in groups)}")
-    free = tuple(group._replace(step=round_to) for group in groups if group not in kept)
-    if not free:
-        raise BadInput("no channel may be cut: 'jax-prune groups' says why")
-    return free
-
-
-def _why(frozen: Sequence[grouping.Frozen], pattern: str) -> str:
-    said = [f"{entry.group.name} ({entry.group.size}: {entry.reason})" for entry in frozen[:NAMED]]
-    said += [f"{len(frozen) - NAMED} more ('jax-prune groups' lists them)"] if len(frozen) > NAMED else []
-    said += [f"what frozen='{pattern}' matches"] if pattern else []
-    return f"frozen are {', '.join(said)}" if said else "nothing is frozen"
-
-
 def stage_of(chosen: Chosen) -> Stage:
     """A choice as a stage on disk."""
     flags = {f"{number:04}": flag for number, flag in enumerate(chosen.flags)}
@@ -222,23 +163,47 @@ def read(stage: Stage) -> Chosen:
     return Chosen(found, stage.arrays.get("seen", {}), stage.facts)
 
 
-def save(path: Path, small: Net, target: Target, chosen: Chosen, made: dict[str, Any], example: Any) -> None:
+def save(
+    path: Path,
+    small: Net,
+    target: Target,
+    chosen: Chosen,
+    made: dict[str, Any],
+    example: Any,
+    dataset: str | None = None,
+) -> None:
     """The smaller network: its arrays, which units of which groups they are, and what the whole one was ``made`` of.
 
-    ``made`` are the arguments of ``nets.build``.
+    ``made`` are the arguments of ``nets.build``; ``dataset`` is what it was trained on.
     """
     trees = {"params": small.params, **({"state": small.state} if small.state else {})}
     flat = {name: np.asarray(leaf) for name, leaf in storage.flatten_paths(trees).items()}
     kept = {g.name: np.flatnonzero(flag).tolist() for g, flag in zip(target.groups, chosen.flags, strict=True)}
     input_of = {"shape": list(example.shape[1:]), "dtype": str(example.dtype)}
-    storage.save_arrays(path, flat, {"kind": "compact", "made": made, "input": input_of, "kept": kept})
+    meta = {"kind": "compact", "made": made, "input": input_of, "kept": kept, "dataset": dataset}
+    storage.save_arrays(path, flat, meta)
+
+
+class Saved(NamedTuple):
+    """What ``save`` wrote: the smaller network, the whole one that it was cut from, untrained, and its ``example``."""
+
+    net: Net
+    whole: Net
+    made: dict[str, Any]
+    dataset: str | None
+    example: jax.ShapeDtypeStruct  # leading axis 1
 
 
 def load(path: str | Path) -> Net:
     """The network that ``save`` wrote: ``net(x)``, or ``net.rebuild(net.params, net.state)`` for its module.
 
-    Raises BadInput for another file.
+    Raises BadInput as ``read_saved``.
     """
+    return read_saved(path).net
+
+
+def read_saved(path: str | Path) -> Saved:
+    """All that ``save`` wrote. Raises BadInput for another file, or one that was cut from another network."""
     arrays, meta = storage.load_arrays(path)
     if meta.get("kind") != "compact":
         raise BadInput(f"{path} holds no smaller network: give a compact.safetensors that jax-prune channels wrote")
@@ -250,4 +215,5 @@ def load(path: str | Path) -> Net:
     found = [groups[name] for name in meta["kept"]]
     small = compact(whole, found, [np.asarray(kept) for kept in meta["kept"].values()], example=example)
     trees = jax.tree.map(jnp.asarray, storage.unflatten_paths(arrays))
-    return small.replace(params=trees["params"], state=trees.get("state", {}))
+    net = small.replace(params=trees["params"], state=trees.get("state", {}))
+    return Saved(net, whole, meta["made"], meta.get("dataset"), example)

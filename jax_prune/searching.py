@@ -83,6 +83,16 @@ def find(key: Array, question: Question, plan: Plan, settled: dict[str, Any], st
     return Stage({"kept": kept.astype(np.int64), **arrays}, facts)
 
 
+def widest(fitness: Any, genomes: Array, held: evosearch.memory.Memory, at_once: int = 0) -> Stage:
+    """How many candidates at once, where not told: a short timing within what is left. Prints the memory plan."""
+    timings = () if at_once else evosearch.probe.measure(fitness, genomes, memory_limit=held.left)
+    width = at_once or evosearch.probe.fastest(timings)
+    body = next((timing.bytes for timing in timings if timing.at_once == width), None)
+    held = held._replace(at_once=width, body=body)
+    progress.note(evosearch.memory.line(held))
+    return Stage({}, {"at_once": width, "timings": [list(timing) for timing in timings], "memory": held._asdict()})
+
+
 def searched(
     key: Array, config: evosearch.Config, box: Bounds, fitness: Any, start: np.ndarray, checkpoint: Path | None
 ) -> evosearch.Result:
@@ -161,10 +171,5 @@ def _probe(question: Question, plan: Plan) -> Stage:
         cache = evosearch.memory.room_for_products(held, fitness.masked, body, copies)
         fitness, _ = _fitness(question, plan, cache)
         held = evosearch.memory.planned(fitness.masked, plan.memory, question.masked, copies)
-    timings = () if plan.at_once else evosearch.probe.measure(fitness, genomes, memory_limit=held.left)
-    width = plan.at_once or evosearch.probe.fastest(timings)
-    body = next((timing.bytes for timing in timings if timing.at_once == width), None)
-    held = held._replace(at_once=width, body=body)
-    progress.note(evosearch.memory.line(held))
-    timed = [list(timing) for timing in timings]
-    return Stage({}, {"at_once": width, "cache": cache, "timings": timed, "memory": held._asdict()})
+    stage = widest(fitness, genomes, held, plan.at_once)
+    return stage._replace(facts={"cache": cache} | stage.facts)

@@ -151,6 +151,9 @@ def refuse_other(folder: str | os.PathLike[str], config: dict[str, Any]) -> None
     if not isinstance(before, dict):
         raise BadInput(f"{path} holds no settings: {way_out}")
     now = json.loads(json.dumps(config))
+    study, other = now.get("study"), before.setdefault("study", now.get("study"))  # older runs do not say
+    if other != study:
+        raise BadInput(f"{folder} holds a run of '{other}', not '{study}'; choose another --workdir")
     changed = [name for name in sorted(now | before) if now.get(name) != before.get(name)]
     if changed:
         shown = ", ".join(f"{name}={before.get(name)!r}, not {now.get(name)!r}" for name in changed[:3])

@@ -12,7 +12,7 @@ FLOORS = [
     {"pruning"},
     {"evosearch", "learning"},
     {"deploy", "report"},
-    {"compress", "rounds", "searching", "narrowing", "lesson", "baselines", "plan", "fitting"},
+    {"compress", "rounds", "searching", "narrowing", "lesson", "baselines", "plan", "fitting", "targets"},
     {"studies"},
     {"cli", "flags", "__main__"},
 ]

@@ -53,6 +53,20 @@ def test_another_config_is_refused_by_name(tmp_path):
         Stages(tmp_path, {"seed": 1, "net": "b"})
 
 
+def test_another_study_is_refused_in_words(tmp_path):
+    Stages(tmp_path, {"study": "layerwise", "compression": 40.0})
+    with pytest.raises(BadInput, match="holds a run of 'layerwise', not 'channels'") as failure:
+        Stages(tmp_path, {"study": "channels", "macs": 0.25})
+    assert "macs" not in str(failure.value)
+
+
+def test_a_run_that_does_not_say_its_study_goes_on(tmp_path):
+    Stages(tmp_path, {"macs": 0.25})
+    Stages(tmp_path, {"study": "channels", "macs": 0.25})
+    with pytest.raises(BadInput, match="holds a run with macs=0.25, not 0.5;"):
+        Stages(tmp_path, {"study": "channels", "macs": 0.5})
+
+
 @pytest.mark.parametrize("harm", ["truncate", "alter", "alter meta", "empty"])
 def test_a_harmed_stage_is_refused(tmp_path, harm):
     Stages(tmp_path, {})("dense", counted([]))

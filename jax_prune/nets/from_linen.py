@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import linen
@@ -16,8 +16,13 @@ TRAIN_ARGUMENTS = ("train", "training", "is_training")
 EVALUATION_ARGUMENTS = ("deterministic", "eval", "use_running_average")
 
 
-def from_linen(module: linen.Module, variables: Tree) -> Net:
+def from_linen(
+    module: linen.Module, variables: Tree, *, build: Callable[[Mapping[str, Any]], linen.Module] | None = None
+) -> Net:
     """Net of a Linen module and the variables that ``init`` or training gave.
+
+    ``build`` makes the module anew from the outputs of its layers, by their paths: what cuts channels needs it, unless
+    it is given there (see ``pruning.compact``).
 
     ``params`` is ``variables['params']``; ``state`` holds the other collections. Where the
     module's ``__call__`` has an argument named train, training, is_training, deterministic, eval or
@@ -27,12 +32,13 @@ def from_linen(module: linen.Module, variables: Tree) -> Net:
     if not isinstance(module, linen.Module) or not isinstance(variables, Mapping) or "params" not in variables:
         raise BadInput("from_linen takes a Linen module and its variables, {'params': ..., other collections}")
     rest = {name: collection for name, collection in variables.items() if name != "params"}
-    return Net(params=_plain(variables["params"]), state=_plain(rest), apply=_Apply(module), rebuild=_rebuild)
+    return Net(params=_plain(variables["params"]), state=_plain(rest), apply=_Apply(module, build), rebuild=_rebuild)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
     module: linen.Module
+    build: Callable[[Mapping[str, Any]], linen.Module] | None = dataclasses.field(default=None, compare=False)
 
     def __call__(self, params: Tree, state: Tree, x: Any, *, train: bool, key: Array | None) -> tuple[Any, Tree]:
         random = train and key is not None

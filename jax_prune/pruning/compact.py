@@ -37,7 +37,8 @@ def compact(
     ``kept[g]`` is a bool mask [n_g], or the indices of the units that stay, at least one. The outputs are those of
     ``net`` with its parameters masked (``masks.scatter``, consumers' rows too). With ``round_to`` whole multiples
     stay, or the group; what stays only for that is zero. An NNX module is rebuilt with its layers' sizes set anew; a
-    Linen one as ``build(widths(params))`` gives it; any other net keeps its ``apply``.
+    Linen one as ``build(widths(params))`` gives it, by default the ``build`` of ``from_linen``; any other net keeps
+    its ``apply``.
 
     With an ``example`` the smaller network is checked, by its program alone: a width that its forward does not take
     from its arrays, or a number made of one, ends in BadInput. So do masks that do not fit.
@@ -136,12 +137,13 @@ def _cut(tree: Tree, lines: Mapping[tuple[str, bool, int], np.ndarray], state: b
 
 def _rebuilt(net: Net, params: Tree, state: Tree, build: Callable[[Widths], linen.Module] | None) -> Net:
     if isinstance(getattr(net.apply, "module", None), linen.Module):
+        build = build or getattr(net.apply, "build", None)
         if build is None:
             raise BadInput(
-                "a Linen module has its widths as fields: give build, a function that makes it from the outputs of its "
-                f"layers, here {dict(widths(params))}"
+                "a Linen module has its widths as fields: give nets.from_linen or compact its build, a function that "
+                f"makes it from the outputs of its layers, here {dict(widths(params))}"
             )
-        return from_linen(build(widths(params)), {"params": params, **state})
+        return from_linen(build(widths(params)), {"params": params, **state}, build=build)
     module = net.rebuild(params, state)
     if not isinstance(module, nnx.Module):
         return net.replace(params=params, state=state)

@@ -11,7 +11,9 @@ from jax_prune.report.drawing import SERIES, canvas, floats, legend, value_scale
 from jax_prune.report.schema import Report
 
 FRONTS = "Least calibration error of each trained dense net at so many kept parameters, before any tuning"
-HEAD = ("run", "data", "seed", "dense", "pruned", "weights", "all", "size", "time")
+HEAD = (
+    "run", "net (study)", "data", "seed", "dense", "pruned", "parameters", "MACs", "weights", "all", "size", "time",
+)  # fmt: skip
 
 
 def load(folders: Sequence[str | Path]) -> dict[str, Report]:
@@ -25,7 +27,7 @@ def load(folders: Sequence[str | Path]) -> dict[str, Report]:
 
 
 def markdown(reports: Mapping[str, Report]) -> str:
-    """A table with a row a run: test error dense and pruned, compression of weights and all, size, time; the fronts."""
+    """A table with a row a run: net, test errors, parameters, MACs, compression, size and time; then the fronts."""
     fronts = markdown_text.table(("run", *trades.HEAD), _fronts(reports))
     titled = f"\n## {FRONTS}\n\n{fronts}\n" if fronts else ""
     return f"{markdown_text.table(HEAD, _rows(reports))}\n{titled}"
@@ -39,11 +41,15 @@ def html(reports: Mapping[str, Report]) -> str:
     return markup.document(
         title,
         markup.Html(f"<header><h1>{title}</h1></header>"),
-        markup.section("Runs", "Errors are on the test split where it was read.", markup.table(HEAD, _rows(reports))),
+        markup.section(
+            "Runs",
+            "Errors are on the test split where it was read. Parameters and MACs: dense => pruned, of kept weights.",
+            markup.table(HEAD, [(run, markup.Cell(net, "wrap"), *rest) for run, net, *rest in _rows(reports)]),
+        ),
         markup.section(
             "Error over compression",
             "Rounds on the validation split; a ring marks the test error at the "
-            "end. Compression of the prunable parameters.",
+            "end. Compression of the prunable parameters; where whole channels go, of all.",
             rounds,
         ),
         markup.section(
@@ -56,7 +62,7 @@ def html(reports: Mapping[str, Report]) -> str:
 
 
 def overlay(reports: Mapping[str, Report]) -> str:
-    """Validation error of every round against compression, a line a run: SVG text, empty without rounds."""
+    """Validation error of every round, or at the end, against compression, a line a run: SVG text, or nothing."""
     lines = {name: _line(report) for name, report in reports.items()}
     lines = {name: line for name, line in lines.items() if line[0]}
     if not lines:
@@ -98,10 +104,13 @@ def _rows(reports: Mapping[str, Report]) -> list[tuple[str, ...]]:
     return [
         (
             name,
+            f"{wording.net(r)} ({r.study})",
             wording.data_line(r),
             str(r.seed),
             wording.measured(r, r.dense.error),
             wording.measured(r, r.pruned.error),
+            wording.change(r.dense.params, r.pruned.params),
+            wording.change(r.dense.macs, r.pruned.macs),
             wording.times(r.compression.weights),
             wording.times(r.compression.all),
             wording.size(r.pruned.bytes),
@@ -122,6 +131,8 @@ def _line(report: Report) -> tuple[list[float], list[float]]:
         for entry in report.rounds
         if entry.kept and entry.validation_error is not None
     ]
+    if not points and report.compression.all and report.pruned.validation_error is not None:
+        points = [(report.compression.all, _scale(report) * report.pruned.validation_error)]
     return [x for x, _ in points], [y for _, y in points]
 
 

@@ -31,6 +31,7 @@ def html(report: Report) -> str:
         paragraph("" if pictures else NO_PICTURES, "warn"),
         _cards(report),
         _comparison(report),
+        sections.way_tables(report),
         sections.layers(report),
         *(sections.pictures(report) if pictures else ()),
         sections.trade_off(report),

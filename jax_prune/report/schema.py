@@ -214,6 +214,49 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Spending:
+    """What a smaller network spends of a limit: ``cost`` is "MACs", "parameters" or "latency", this in seconds a call.
+
+    ``whole`` is what the dense network costs; the ``target`` is met within a channel, another limit is an upper bound.
+    """
+
+    cost: str
+    limit: float
+    spent: float
+    whole: float
+    target: bool
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to a smaller network, the chosen one or one that it is compared with.
+
+    ``network.steps`` are those of all its training, and ``seconds`` those of all that led to it, the dense training
+    included where it begins with that. ``kept`` units [G]; ``ungated`` says by group why it had no gates and stays
+    whole.
+    """
+
+    name: str
+    network: Side
+    spending: tuple[Spending, ...] = ()
+    kept: tuple[int, ...] = ()
+    seconds: float | None = None
+    ungated: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """What seconds of a call of ``batch`` examples were predicted by: measured times of so many ``networks``.
+
+    ``error`` is the mean relative one, of each network as predicted from the others.
+    """
+
+    batch: int
+    networks: int
+    error: float
+
+
+@dataclass(frozen=True)
 class Tuned:
     """One allocation in a round of its own whole pipeline, all of that round at one budget.
 
@@ -270,7 +313,7 @@ class Report:
 
     ``start`` is the dense network that pruning began from. ``stand_in``, where ``dataset`` stands in
     for another, completes "is a stand-in for ..."; it is shown wherever results are. ``files`` maps
-    what was written to its path in the workdir.
+    what was written to its path in the workdir. ``ways``, of whole channels, has the chosen one first.
     """
 
     study: str
@@ -288,6 +331,8 @@ class Report:
     search: Search | None = None
     trade_off: TradeOff | None = None
     baselines: Baselines = field(default_factory=Baselines)
+    ways: tuple[Way, ...] = ()
+    latency: LatencyModel | None = None
     measure: str = "error"
     stand_in: str = ""
     command: str = ""

@@ -31,7 +31,8 @@ def convergence(report: Report) -> str:
 def _convergence_panel(report: Report, index: int, ours: np.ndarray, theirs: np.ndarray) -> str:
     title = f"Round {index + 1}"
     if index < len(report.rounds):
-        title = f"Round {report.rounds[index].round}, {wording.compression(report, report.rounds[index])}"
+        entry = report.rounds[index]
+        title = ", ".join(part for part in (f"Round {entry.round}", wording.compression(report, entry)) if part)
     with canvas(f"convergence {index}", f"search convergence, {title}", 2.9, 2.4) as (axes, render):
         axes.step(*_changes(ours), color=SERIES[0], where="post", zorder=3)
         if theirs.size:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from jax_prune.report import correlation, drawing, figures, search_figures, trade_figures, trades, wording
-from jax_prune.report.markup import Cell, Html, bar, keys, pair, picture, section, table
+from jax_prune.report import correlation, drawing, figures, search_figures, trade_figures, trades, ways, wording
+from jax_prune.report.markup import Cell, Html, bar, join, keys, pair, paragraph, picture, section, table
 from jax_prune.report.schema import Layer, Report, Search
 
 
@@ -31,6 +31,23 @@ def _layer_row(layer: Layer) -> tuple[Any, ...]:
     share, ratio = wording.share(layer.kept, layer.size), f"{layer.ratio:.4f}"
     filled = bar(layer.kept / max(layer.size, 1))
     return (layer.name, wording.count(layer.size), wording.count(layer.kept), filled, share, ratio)
+
+
+def way_tables(report: Report) -> Html:
+    """Every way with its errors, sizes, limits and efforts; what each keeps of the groups, and what had no gates."""
+    head, rows = ways.table(report)
+    wrapped = [Cell(entry, "wrap") for entry in head]
+    by_group, ungated = table(*ways.groups(report)), ways.ungated(report)
+    dagger = " † had no gates." if by_group and ungated else ""
+    reasons = join(paragraph(f"{line}.", "muted small") for line in ungated)
+    return join(
+        (
+            section("Ways", ways.explanation(report), table(wrapped, rows), "" if by_group else reasons),
+            section(
+                "Kept by group", f"Units before, and after each way.{dagger}", by_group, reasons if by_group else ""
+            ),
+        )
+    )
 
 
 def pictures(report: Report) -> list[Html]:
@@ -161,6 +178,8 @@ def baseline_table(report: Report) -> Html:
 
 def outcome_table(report: Report) -> Html:
     """Final errors of every allocator over the seeds, and whether the loss before tuning foretold them."""
+    if report.ways:  # their table says as much of each
+        return Html("")
     head = ("allocator", "seeds", "mean", "spread", "least", "most")
     rows = [(wording.allocator(o.allocator), o.seeds, *o.worded) for o in wording.outcome_rows(report)]
     outcomes = section(

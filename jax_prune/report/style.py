@@ -57,11 +57,12 @@ svg text { font-family: inherit; }
 table { border-collapse: collapse; width: 100%; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
 th { text-align: right; font-weight: 550; color: var(--muted); font-size: 0.84rem; white-space: nowrap; }
 td { text-align: right; white-space: nowrap; }
-th, td { padding: 6px 10px; border-bottom: 1px solid var(--line); }
+th, td { padding: 6px 8px; border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6.6em; }
 th.text, td.text { text-align: left; white-space: normal; min-width: 11em; }
+th.wrap, td.wrap { white-space: normal; vertical-align: bottom; }
 td.best { font-weight: 650; color: var(--series-2); }
 tr.total td { font-weight: 650; border-top: 1px solid var(--muted); }
 td.bar { width: 34%; min-width: 56px; }

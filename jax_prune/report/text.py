@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jax_prune.report import correlation, trades, wording
+from jax_prune.report import correlation, trades, ways, wording
 from jax_prune.report.schema import Report
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def markdown(report: Report) -> str:
     parts += [escape(note) for note in report.notes]
     parts += [
         _comparison(report),
+        _ways(report),
         _layers(report),
         _rounds(report),
         _losses(report),
@@ -115,6 +116,14 @@ def _comparison(report: Report) -> str:
     return table(("", "dense", "pruned", "counted"), rows)
 
 
+def _ways(report: Report) -> str:
+    by_group = table(*ways.groups(report))
+    ungated = [escape(f"{line}.") for line in ways.ungated(report)]
+    rows = table(*ways.table(report))
+    parts = [escape(ways.explanation(report)) if rows else "", rows, by_group, *ungated]
+    return _titled("Ways", "\n\n".join(part for part in parts if part))
+
+
 def _layers(report: Report) -> str:
     rows = [(layer.name, f"{layer.size:,}", f"{layer.kept:,}", f"{layer.ratio:.4f}") for layer in report.layers]
     return _titled("Layers", table(("group", "before", "after", "ratio"), rows))
@@ -151,6 +160,8 @@ def _trade_off(report: Report) -> str:
 
 
 def _outcomes(report: Report) -> str:
+    if report.ways:  # their table says as much of each
+        return ""
     rows = [(wording.allocator(row.allocator), row.seeds, *row.worded) for row in wording.outcome_rows(report)]
     head = ("allocator", "seeds", "mean", "spread", "least", "most")
     parts = [table(head, rows), escape(correlation.sentence(report))]

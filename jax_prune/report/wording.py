@@ -16,6 +16,8 @@ NAMES = {
     "global": "global magnitude",
     "random": "random search",
     "score": "global score",
+    "group_magnitude": "group magnitude",
+    "uniform_score": "uniform by score",
 }
 DASH = "–"
 
@@ -69,6 +71,13 @@ def short(value: float) -> str:
         if value >= scale:
             return f"{value / scale:.3g}{unit}"
     return f"{value:g}"
+
+
+def change(before: int | None, after: int | None) -> str:
+    """Two counts in short."""
+    if before is None or after is None:
+        return DASH
+    return f"{short(before)} => {short(after)}"
 
 
 def share(part: float, whole: float) -> str:
@@ -139,6 +148,14 @@ def missed_line(report: Report) -> str:
         return ""
     listed = ", ".join(f"{number} (by {missed:.3g})" for number, missed in rounds)
     return f"No candidate met the tolerance in round {listed}: the one that came closest was kept."
+
+
+def net(report: Report) -> str:
+    """The network's name, with its width where that is not the published one; a library's run has none."""
+    name, width = report.config.get("net"), report.config.get("width", 1)
+    if not name:
+        return DASH
+    return str(name) if width == 1 else f"{name} × {width:g}"
 
 
 def data_line(report: Report) -> str:

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from jax_prune.report import Report
 
 DURING = ("gates", "utility")  # ways that choose while they train
+RANKED = ("search", "uniform_score")  # ways whose channels stay by config.score: they differ in how many of each group
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "compare": {"compare": "gates,utility,uniform,group_magnitude"},
+    "compare": {"compare": "gates,utility,uniform,uniform_score,group_magnitude"},
     # the seed's table: VGG on CIFAR-10, 76.2 % fewer multiply-accumulates and 94.1 % fewer parameters; for one GPU
     "vgg16-cifar10": {
         "net": "vgg16_cifar", "dataset": "cifar10", "way": "gates", "macs": 0.238, "parameters": 0.059,
@@ -39,6 +40,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "weight_decay": 5e-4, "augment": "crop_and_flip",
     },
 }  # fmt: skip
+PRESETS["vgg16-cifar10-narrow-compare"] = PRESETS["vgg16-cifar10-narrow"] | {
+    "compare": "search,utility,uniform,uniform_score,group_magnitude"
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +56,24 @@ class Config:
     seed: int = option(0, "seed of everything random")
     test: bool = option(True, "measure the test split for the report; --noconfig.test while settings are chosen")
 
-    macs: float | None = option(
-        0.25, "share of the multiply-accumulates that may stay, met within one channel; none: parameters are the target"
+    macs: float | None = option(0.25, "share of the multiply-accumulates that may stay; none: another is the target")
+    parameters: float | None = option(None, "share of the parameters that may stay")
+    latency: float | None = option(
+        None, "share of a jitted call's time that may stay, by a model of this machine measured before all training"
     )
-    parameters: float | None = option(
-        None, "share of the parameters that may stay: beside macs an upper bound, alone the target"
+    latency_batch: int = option(1, "examples of that call")
+    target: str | None = option(
+        None, "which of these is met within one channel, the others being upper bounds; default: the first given"
     )
-    way: str = option("search", "search, gates, utility, or without a search: uniform, global, group_magnitude, lamp")
+    way: str = option(
+        "search", "search, gates, utility, or without a search: uniform, uniform_score, global, group_magnitude, lamp"
+    )
     compare: str = option("", "comma-separated ways to carry through as well, all with equally many steps")
     frozen: str = option("", "groups that stay whole: a regular expression on their names ('jax-prune groups')")
     round_to: int = option(1, "kept channels are multiples of it, or the whole group")
-    score: str = option("taylor", "what ranks channels where way is search: taylor, norm, l1, l2, group or random")
+    score: str = option(
+        "taylor", "what ranks channels of search and uniform_score: taylor, norm, l1, l2, group or random"
+    )
 
     algorithm: str = option("best1bin", "evolution: as of layerwise")
     population: int = option(20, "candidates of a generation")
@@ -85,8 +96,12 @@ class Config:
         ways = self.ways
         found: dict[str, str] = {}
         if "search" not in ways:
-            searched = ("score", "algorithm", "population", "generations", "calibration", "memory")
+            searched = ("algorithm", "population", "generations", "calibration", "memory")
             found |= dict.fromkeys(searched, f"no way of {', '.join(ways)} searches")
+        if not set(ways) & set(RANKED):
+            found["score"] = f"no way of {', '.join(ways)} ranks by it"
+        if self.latency is None:
+            found["latency_batch"] = "no latency is asked for"
         if set(ways) <= set(DURING):
             found["tune_rate"] = "nothing is tuned"
         return found
@@ -113,9 +128,9 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises BadInput for settings that no net or data could mend; reads neither."""
-    from jax_prune.studies import channels_run
+    from jax_prune.studies import channels_settings
 
-    channels_run.check(config)
+    channels_settings.check(config)
 
 
 def run(config: Config, workdir: str) -> Report:

@@ -7,13 +7,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jax_prune import narrowing, storage
+import numpy as np
+
+from jax_prune import narrowing, storage, targets
 from jax_prune import report as reporting
 from jax_prune.evosearch import history
 from jax_prune.pruning import costs
 from jax_prune.pruning import groups as grouping
+from jax_prune.pruning.channel_costs import spent
 from jax_prune.studies import options
-from jax_prune.studies.channels import DURING, PRESETS, Config
+from jax_prune.studies.channels import DURING, PRESETS, RANKED, Config
 from jax_prune.types import Net
 
 if TYPE_CHECKING:
@@ -26,10 +29,12 @@ WAYS = {
     "gates": "channels by trained gates, after Qi et al. 2021",
     "utility": "channels by utility, as Dynamic Channel Propagation",
     "uniform": "one share of every group by L1",
+    "uniform_score": "one share of every group by the search's score",
     "global": "L1 over all groups",
     "group_magnitude": "one share of every group by group magnitude",
     "lamp": "LAMP on channels",
 }
+UNITS = {"macs": "MACs"}
 MACS_NOTE = "of the smaller network, as it runs"
 
 
@@ -37,7 +42,7 @@ def write(run: Run, folder: Path) -> reporting.Report:
     """Writes compact.safetensors of every way, search_history.csv, report.json, report.md and report.html."""
     for way, found in run.ways.items():
         place = folder / MODEL if way == run.config.way else folder / "ways" / way / MODEL
-        narrowing.save(place, found.net, run.target, found.chosen, made_of(run.config), run.example)
+        narrowing.save(place, found.net, run.target, found.chosen, made_of(run.config), run.example, run.config.dataset)
     if "search" in run.ways:
         names = [group.name for group in run.target.groups]
         rows = history.rows(run.ways["search"].chosen.arrays, names, names)
@@ -51,8 +56,9 @@ def build(run: Run) -> reporting.Report:
     """The report of a finished run."""
     config, way = run.config, run.ways[run.config.way]
     steps = config.dense_steps + config.tune_steps
-    dense = _side(run, run.dense, "reference", "reference", "every weight's products an example", steps)
-    pruned = _side(run, way.net, f"way:{config.way}", "pruned", MACS_NOTE, steps)
+    dense = _side(run, run.dense, "reference", "every weight's products an example", steps)
+    networks = {name: _side(run, found.net, f"way:{name}", MACS_NOTE, steps) for name, found in run.ways.items()}
+    pruned = networks[config.way]
     sizes, counts = grouping.sizes(run.target.groups), way.chosen.counts
     start = None
     if config.way not in DURING:
@@ -87,6 +93,12 @@ def build(run: Run) -> reporting.Report:
         ),  # fmt: skip
         search=_search(run),
         baselines=reporting.Baselines.of((_round(run),), _outcomes(run)),
+        ways=tuple(_way(run, name, network) for name, network in networks.items()),
+        latency=None
+        if run.model is None
+        else reporting.LatencyModel(
+            config.latency_batch, len(run.model.seconds), float(np.abs(run.model.errors).mean())
+        ),
         command=_command(config),
         config=dataclasses.asdict(config),
         seconds={name: round(seconds, 3) for name, seconds in run.stages.seconds.items()},
@@ -96,9 +108,9 @@ def build(run: Run) -> reporting.Report:
     )
 
 
-def _side(run: Run, net: Net, errors: str, timed: str, note: str, steps: int) -> reporting.Side:
+def _side(run: Run, net: Net, name: str, note: str, steps: int) -> reporting.Side:
     counted = costs.parameters(net.params)
-    found = run.errors[errors]
+    found = run.errors[name]
     return reporting.Side(
         error=found["test"],
         validation_error=found["validation"],
@@ -109,7 +121,7 @@ def _side(run: Run, net: Net, errors: str, timed: str, note: str, steps: int) ->
         bytes=costs.FLOAT_BYTES * counted.all_total,
         bytes_note="float32 in memory",
         steps=steps,
-        seconds=run.seconds[timed],
+        seconds=run.seconds[name],
     )
 
 
@@ -118,12 +130,32 @@ def made_of(config: Config) -> dict[str, Any]:
     return {"name": config.net, "seed": config.seed} | ({} if config.width == 1 else {"width": config.width})
 
 
-def _budget(run: Run, pruned: reporting.Side) -> reporting.Budget:
-    """The target, and what the smaller network comes to."""
+def _way(run: Run, name: str, network: reporting.Side) -> reporting.Way:
+    """What one way kept, spent and took."""
+    counts, during = run.ways[name].chosen.counts, name in DURING
+    spending = []
+    for place, (cost, budget) in enumerate(run.target.budgets.items()):
+        amounts = (budget, spent(run.target.costs[cost], counts), run.target.whole(cost))
+        limit, own, whole = (targets.seconds(cost, amount) for amount in amounts)
+        spending.append(reporting.Spending(UNITS.get(cost, cost), limit, own, whole, place == 0))
+    taken = [seconds for stage, seconds in run.stages.seconds.items() if stage.startswith(f"ways/{name}/")]
+    before = 0.0 if during else run.stages.seconds["dense"]
+    before += run.stages.seconds.get("scores", 0.0) if name in RANKED else 0.0
+    reasons = zip(run.gated.groups, run.gated.reasons, strict=True) if during and run.gated else ()
+    return reporting.Way(
+        name, network, tuple(spending), tuple(map(int, counts)), round(before + sum(taken), 3),
+        {group.name: reason for group, reason in reasons if reason},
+    )  # fmt: skip
+
+
+def _budget(run: Run, pruned: reporting.Side) -> reporting.Budget | None:
+    """The target, and what the smaller network comes to; one of the latency is in the way's spending."""
     ((name, limit), *_) = run.target.budgets.items()
+    if name == "latency":
+        return None
     reached = {"macs": pruned.macs, "parameters": pruned.params}[name]
     assert reached is not None
-    return reporting.Budget({"macs": "MACs"}.get(name, name), limit, reached, reached)
+    return reporting.Budget(UNITS.get(name, name), limit, reached, reached)
 
 
 def _round(run: Run) -> reporting.Round:
@@ -177,8 +209,11 @@ def _notes(run: Run) -> tuple[str, ...]:
             "utility: Dynamic Channel Propagation's rule (Shen et al. 2020); that its threshold meets a target exactly "
             "is ours."
         )
-    if len(run.target.limits) > 1 and set(run.ways) & set(DURING):
-        notes.append("gates and utility hold both limits, and meet the one that binds; the other ways meet the first.")
+    if set(RANKED) <= set(run.ways):
+        notes.append(
+            f"uniform_score: one share of every group, ranked by {config.score} as in search: what search gains "
+            "over it is due to its counts."
+        )
     if "group_magnitude" in run.ways:
         notes.append("group_magnitude: Torch-Pruning's importance by its defaults, at the same target.")
     ends = [entry for entry in run.target.frozen if not re.search("network's (in|out)put", entry.reason)]

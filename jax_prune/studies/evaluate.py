@@ -1,4 +1,4 @@
-"""Re-measures a packed net: counts with and without biases, per layer, and its test error."""
+"""Re-measures a packed or a compact net: counts with and without biases, per layer, and its test error."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prune import datasets, learning, nets, storage
+from jax_prune import datasets, learning, narrowing, nets, storage
 from jax_prune.deploy import packed
 from jax_prune.errors import BadInput
 from jax_prune.pruning import costs
+from jax_prune.types import Net
+
+MODELS = ("model.jaxprune", "compact.safetensors")  # of a finished run
 
 
 class Measured(NamedTuple):
-    """What a packed file turned out to hold. ``leaves``: (path, size, kept) of every parameter."""
+    """What a file turned out to hold. ``leaves``: (path, size, kept) of every parameter; ``macs`` of a compact net."""
 
     path: str
     net: str
@@ -26,13 +29,23 @@ class Measured(NamedTuple):
     counted: costs.Parameters
     bytes: int
     error: float
+    macs: tuple[int, int] | None = None  # of the whole net, and of this one
 
 
 def measure(path: str, data_dir: str | None = None) -> Measured:
-    """Loads a packed net, counts what is not masked, and measures the test split of its data set.
+    """Loads a packed or, by its ending, a compact net, counts what is left, and measures its data set's test split.
 
-    Raises BadInput for a file that is no packed net, or whose parameters do not fit the net it names.
+    Raises BadInput for a file that is none, or whose parameters do not fit the net it names.
     """
+    return _compact(path, data_dir) if path.endswith(".safetensors") else _packed(path, data_dir)
+
+
+def model_of(workdir: Path) -> str:
+    """The net that the run in ``workdir`` wrote, that of a layer-wise one where there is none."""
+    return str(next((workdir / name for name in MODELS if (workdir / name).exists()), workdir / MODELS[0]))
+
+
+def _packed(path: str, data_dir: str | None) -> Measured:
     held = packed.read_packed(path)
     if not {"net", "dataset"} <= set(held.spec):
         raise BadInput(f"{path} does not say of which net and data set it is: only nets of 'jax-prune layerwise' do")
@@ -40,13 +53,34 @@ def measure(path: str, data_dir: str | None = None) -> Measured:
     _check_fit(path, net.params, held.params)
     _check_fit(path, net.state, held.state)
     params, state = (jax.tree.map(jnp.asarray, tree) for tree in (held.params, held.state))
-    test = datasets.load(held.spec["dataset"], data_dir=data_dir).test()
-    (accuracy,) = learning.evaluate(net.replace(params=params, state=state), test, learning.correct)
+    error = _error(net.replace(params=params, state=state), held.spec["dataset"], data_dir)
     masks = storage.flatten_paths(held.masks)
     leaves = tuple((name, int(mask.size), int(mask.sum())) for name, mask in masks.items())
     size = Path(path).stat().st_size
     counted = costs.parameters(held.params, held.masks)
-    return Measured(path, held.spec["net"], held.spec["dataset"], leaves, counted, size, 1 - accuracy)
+    return Measured(path, held.spec["net"], held.spec["dataset"], leaves, counted, size, error)
+
+
+def _compact(path: str, data_dir: str | None) -> Measured:
+    found = narrowing.read_saved(path)
+    if found.dataset is None:
+        raise BadInput(f"{path} does not say on which data set it was trained: run 'jax-prune channels' again")
+    error = _error(found.net, found.dataset, data_dir)
+    before, after = (
+        {name: int(np.size(leaf)) for name, leaf in storage.flatten_paths(net.params).items() if not name.endswith("/")}
+        for net in (found.whole, found.net)
+    )
+    whole, small = (costs.parameters(net.params) for net in (found.whole, found.net))
+    counted = costs.Parameters(whole.weights_total, small.weights_total, whole.all_total, small.all_total)
+    macs = tuple(sum(costs.macs(net, found.example).values()) for net in (found.whole, found.net))
+    leaves = tuple((name, size, after[name]) for name, size in before.items())
+    name = found.made["name"]
+    return Measured(path, name, found.dataset, leaves, counted, Path(path).stat().st_size, error, (macs[0], macs[1]))
+
+
+def _error(net: Net, dataset: str, data_dir: str | None) -> float:
+    test = datasets.load(dataset, data_dir=data_dir).test()
+    return 1 - learning.evaluate(net, test, learning.correct)[0]
 
 
 def data_dir_of(workdir: Path) -> str | None:
@@ -60,6 +94,7 @@ def data_dir_of(workdir: Path) -> str | None:
 def table(measured: Measured) -> str:
     """The measurement as lines of text."""
     counted = measured.counted
+    macs = [f"MACs             {m[0]:>10,} => {m[1]:>9,}  {m[0] / max(m[1], 1):.2f}x" for m in [measured.macs] if m]
     rows = [f"{name:<16} {size:>10,} => {kept:>9,}  {kept / size:7.2%}" for name, size, kept in measured.leaves]
     return "\n".join(
         [
@@ -69,6 +104,7 @@ def table(measured: Measured) -> str:
             f"{counted.weights_total / max(counted.weights_kept, 1):.2f}x",
             f"with biases      {counted.all_total:>10,} => {counted.all_kept:>9,}  "
             f"{counted.all_total / max(counted.all_kept, 1):.2f}x",
+            *macs,
             f"test error       {measured.error:.2%}",
         ]
     )

@@ -31,7 +31,7 @@ OPTIMIZERS = {"adam": optax.scale_by_adam, "sgd": partial(optax.trace, decay=0.9
 
 def run(config: Config, workdir: str) -> Report:
     """The whole study; see ``layerwise.run``."""
-    settings = dataclasses.asdict(config)
+    settings = {"study": "layerwise"} | dataclasses.asdict(config)
     refuse_other(workdir, settings)
     plan, splits, net = examined(config)
     key = jax.random.key(config.seed)

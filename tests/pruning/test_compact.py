@@ -183,7 +183,7 @@ def test_linen_nets_are_built_from_widths():
     variables = check(net, IMAGE, build=lambda widths: Linen((widths["Conv_0"], widths["Dense_0"])))
     assert variables["params"]["Dense_0"]["kernel"].shape == (5, 4)
     found = groups.trace(net, IMAGE)
-    with pytest.raises(BadInput, match=r"give build, .*'Conv_0': 5"):
+    with pytest.raises(BadInput, match=r"its build, .*'Conv_0': 5"):
         pruning.compact(net, found, all_but_first(found))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from jax_prune.report import (
     Search,
     Sensitivity,
     Side,
+    Spending,
     TradeOff,
     TradePoint,
     Tuned,
+    Way,
     correlations,
 )
 
@@ -190,3 +193,27 @@ def tolerant(example: Report) -> Report:
     search = dataclasses.replace(example.search, objective="kept fraction", history=history, random_history=())
     rounds = tuple(dataclasses.replace(entry, baselines={}, search_loss=None) for entry in example.rounds)
     return dataclasses.replace(example, search=search, rounds=rounds, baselines=Baselines())
+
+
+@pytest.fixture(scope="session")
+def narrowed(example: Report) -> Report:
+    """Whole channels by two ways, the second without gates on a group."""
+    dense = dataclasses.replace(example.dense, seconds={"1": 2.5e-4})
+
+    def way(name: str, error: float, kept: tuple[int, ...], macs: int, latency: float, **rest: Any) -> Way:
+        network = Side(error, error + 0.001, 60_000, 59_800, macs, steps=6000, seconds={"1": latency})
+        spending = (
+            Spending("MACs", 66_550, macs, 266_200, target=True),
+            Spending("latency", 2e-4, latency, 2.5e-4, target=False),
+        )
+        return Way(name, network, spending, kept, 61.5, **rest)
+
+    ways = (
+        way("search", 0.0181, (70, 60, 10), 66_500, 1.6e-4),
+        way("gates", 0.0192, (90, 40, 10), 66_549, 1.9e-4, ungated={"ip2": "no place before a <sum> of it"}),
+    )
+    layers = tuple(Layer(n, s, k, 1 - k / s) for n, s, k in zip(SIZES, (300, 100, 10), ways[0].kept, strict=True))
+    return dataclasses.replace(
+        example, study="channels", dense=dense, pruned=ways[0].network, layers=layers, ways=ways, trade_off=None,
+        rounds=(), search=None, history=(), baselines=Baselines(outcomes=make_outcomes()),
+    )  # fmt: skip

@@ -33,9 +33,19 @@ def test_runs_are_named_by_what_tells_them_apart(folders, example):
 
 def test_one_row_a_run(folders):
     rows = compare.markdown(compare.load(folders)).splitlines()
-    assert rows[2] == "| a/run | mnist | 0 | 1.71 % | 1.73 % | 43.0× | 42.0× | 31.9 kB | 4 min 6 s |"
+    shown = "a/run", "lenet300 (layerwise)", "mnist", "0", "1.71 %", "1.73 %", "267k => 6.35k", "266k => 6.2k"
+    assert rows[2] == f"| {' | '.join(shown)} | 43.0× | 42.0× | 31.9 kB | 4 min 6 s |"
     assert "mnist (stand-in for x) | 7" in rows[3]
     assert rows.index("") == 5  # then the fronts
+
+
+def test_studies_stand_side_by_side(example, narrowed):
+    narrow = dataclasses.replace(narrowed, config={"net": "vgg16_cifar", "width": 0.125})
+    source = compare.markdown({"weights": example, "channels": narrow})
+    assert "| weights | lenet300 (layerwise) | mnist |" in source
+    assert "| channels | vgg16_cifar × 0.125 (channels) | mnist |" in source and "266k => 66.5k" in source
+    pytest.importorskip("matplotlib")
+    assert "channels" in compare.overlay({"channels": narrow})
 
 
 def test_files_are_written_with_the_overlay(folders, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,11 +33,21 @@ def test_fixed_names_are_in_the_file(example, tmp_path):
     assert found["baselines"]["losses"]["lamp"] == [entry["baselines"]["lamp"] for entry in found["rounds"]]
 
 
-@pytest.mark.parametrize("name", ["example", "bare", "tolerant"])
+@pytest.mark.parametrize("name", ["example", "bare", "tolerant", "narrowed"])
 def test_reads_back_what_was_written(name, request, tmp_path):
     report = request.getfixturevalue(name)
     report.to_json(tmp_path / "report.json")
     assert Report.from_json(tmp_path / "report.json") == report
+
+
+COMMITTED = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*/seed_*.json"))
+
+
+@pytest.mark.skipif(not COMMITTED, reason="a tree without docs/results")
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: "/".join(path.parts[-2:]))
+def test_committed_reports_are_read(path):
+    report = Report.from_json(path)
+    assert report.pruned.error is not None and len(report.layers) == len(report.rounds[-1].layers_kept)
 
 
 @settings(deadline=None, max_examples=25)
