@@ -52,6 +52,23 @@ def test_convolution_alone_is_xlas_own():
     assert "stablehlo.pad" not in text.as_text()
 
 
+@pytest.mark.parametrize(("side", "kernel"), [(1, 3), (2, 3), (3, 5)])
+def test_maps_smaller_than_the_kernel(side, kernel):
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, w = jax.random.normal(keys[0], (4, side, side, 6)), jax.random.normal(keys[1], (kernel, kernel, 6, 7))
+    _check_against_xla(x, w, (1, 1), "SAME")
+
+    def both(x):
+        ours, xlas = (
+            convolution(x, w, (1, 1), "SAME", dimension_numbers=NHWC)
+            for convolution in (lowering.conv_general, jax.lax.conv_general_dilated)
+        )
+        return ours - xlas
+
+    np.testing.assert_allclose(jax.vmap(both)(x[:, None]), 0, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(both)(x), 0, atol=1e-4)
+
+
 def test_convolution_under_vmap_has_a_kernel_each():
     x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
     kernels = jax.random.normal(jax.random.key(1), (4, 3, 3, 3, 5))
