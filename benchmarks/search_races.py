@@ -43,7 +43,7 @@ def main(_: list[str]) -> None:
             setattr(flags.FLAGS, name, value)
     begin = time.perf_counter()
     result: dict[str, Any] = {
-        "command": "python benchmarks/search_races.py --data_dir=DIR",
+        "command": f"python benchmarks/search_races.py --data_dir=DIR --seeds={search_nets.SEEDS.value}",
         "settings": {name: flags.FLAGS[name].value for name in SETTINGS},
         "nets": {},
         "versions": versions(),
