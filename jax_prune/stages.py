@@ -156,7 +156,10 @@ def refuse_other(folder: str | os.PathLike[str], config: dict[str, Any]) -> None
         raise BadInput(f"{folder} holds a run of '{other}', not '{study}'; choose another --workdir")
     changed = [name for name in sorted(now | before) if now.get(name) != before.get(name)]
     if changed:
-        shown = ", ".join(f"{name}={before.get(name)!r}, not {now.get(name)!r}" for name in changed[:3])
+        shown = ", ".join(
+            f"{name}={before[name]!r}, not {now.get(name)!r}" if name in before else f"no setting {name} yet"
+            for name in changed[:3]
+        )
         more = f" ({len(changed) - 3} more)" if len(changed) > 3 else ""
         raise BadInput(f"{folder} holds a run with {shown}{more}; choose another --workdir or the same settings")
 

@@ -38,7 +38,7 @@ def from_linen(
 @dataclasses.dataclass(frozen=True)
 class _Apply:
     module: linen.Module
-    build: Callable[[Mapping[str, Any]], linen.Module] | None = dataclasses.field(default=None, compare=False)
+    build: Callable[[Mapping[str, Any]], linen.Module] | None = None
 
     def __call__(self, params: Tree, state: Tree, x: Any, *, train: bool, key: Array | None) -> tuple[Any, Tree]:
         random = train and key is not None

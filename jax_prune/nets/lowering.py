@@ -87,7 +87,7 @@ def _has_cheap_shifts(images: Array, kernel: Array, window: _Window) -> bool:
         and window.groups == 1
         and 1 < height * width <= 9
         and channels >= 8
-        and images.shape[1] * images.shape[2] >= 64
+        and min(images.shape[1:3]) >= 8
         and all(low < side and high < side for (low, high), side in zip(window.padding, (height, width), strict=True))
     )
 
@@ -100,10 +100,15 @@ def _of_images(kernel: Array, gradient: Array, window: _Window) -> Array:
 
 
 def _of_kernel(images: Array, kernel: Array, gradient: Array, window: _Window) -> Array:
-    """The gradient by the kernel: one matrix product of the images with all shifts of the outputs' gradient."""
+    """The gradient by the kernel: one matrix product, with all shifts of whichever has the fewer channels."""
     height, width, channels, outputs = kernel.shape
+    shifts = height * width
+    if channels < outputs:
+        shifted = _windows(jnp.pad(images, ((0, 0), *window.padding, (0, 0))), (height, width), (1, 1))
+        patches = jnp.concatenate(shifted, axis=-1).reshape(-1, shifts * channels)
+        return (patches.T @ gradient.reshape(-1, outputs)).reshape(kernel.shape)
     shifted = _windows(jnp.pad(gradient, ((0, 0), *_turned(kernel, window), (0, 0))), (height, width), (1, 1))
-    product = images.reshape(-1, channels).T @ jnp.concatenate(shifted, axis=-1).reshape(-1, height * width * outputs)
+    product = images.reshape(-1, channels).T @ jnp.concatenate(shifted, axis=-1).reshape(-1, shifts * outputs)
     return product.reshape(channels, height, width, outputs)[:, ::-1, ::-1].transpose(1, 2, 0, 3)
 
 

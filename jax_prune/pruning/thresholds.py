@@ -27,7 +27,9 @@ def limit(cost: Any, budget: int, groups: Sequence[Group], movable: Sequence[boo
     if budget < at_least:
         fixed = [group.name for group, moves in zip(groups, movable, strict=True) if not moves]
         rest = f"; not to be cut: {', '.join(fixed)}" if fixed else ""
-        raise BadInput(f"a budget of {budget:,} cannot be met: one step of every group costs {at_least:,}{rest}")
+        raise BadInput(
+            f"a budget of {budget:,} {cost.name} cannot be met: one step of every group costs {at_least:,}{rest}"
+        )
     return Limit(cost, wide.of(int(budget)))
 
 

@@ -217,7 +217,8 @@ class Outcome:
 class Spending:
     """What a smaller network spends of a limit: ``cost`` is "MACs", "parameters" or "latency", this in seconds a call.
 
-    ``whole`` is what the dense network costs; the ``target`` is met within a channel, another limit is an upper bound.
+    ``whole`` is what the dense network costs; the ``target`` is met as far as no channel more fits within all limits,
+    the others are upper bounds.
     """
 
     cost: str

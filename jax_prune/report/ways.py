@@ -16,7 +16,13 @@ def explanation(report: Report) -> str:
         f"{wording.share(entry.limit, entry.whole)} of the dense net's."
         for (cost, target), entry in limits.items()
     ]
-    return " ".join([*said, *_latency(report), "Steps and time: of all training, the dense one included."])
+    return " ".join(
+        [
+            *said,
+            *_latency(report),
+            "Steps: of all training, the dense one included; time: of all that led to it, scoring and search too.",
+        ]
+    )
 
 
 def columns(report: Report) -> list[tuple[str, list[str]]]:
@@ -97,7 +103,8 @@ def _latency(report: Report) -> list[str]:
 
 
 def _head(cost: str, target: bool) -> str:
-    return f"{'target' if target else 'bound'} of {cost}"
+    foretold = " (predicted)" if cost == "latency" else ""
+    return f"{'target' if target else 'bound'} of {cost}{foretold}"
 
 
 def _spending(way: Way, cost: str) -> str:

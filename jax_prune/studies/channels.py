@@ -56,14 +56,17 @@ class Config:
     seed: int = option(0, "seed of everything random")
     test: bool = option(True, "measure the test split for the report; --noconfig.test while settings are chosen")
 
-    macs: float | None = option(0.25, "share of the multiply-accumulates that may stay; none: another is the target")
+    macs: float | None = option(
+        None, "share of the multiply-accumulates that may stay; 0.25 where no share of anything is given"
+    )
     parameters: float | None = option(None, "share of the parameters that may stay")
     latency: float | None = option(
         None, "share of a jitted call's time that may stay, by a model of this machine measured before all training"
     )
     latency_batch: int = option(1, "examples of that call")
     target: str | None = option(
-        None, "which of these is met within one channel, the others being upper bounds; default: the first given"
+        None,
+        "which of these is to be met, the others being upper bounds; default: the first given, in this order",
     )
     way: str = option(
         "search", "search, gates, utility, or without a search: uniform, uniform_score, global, group_magnitude, lamp"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,7 +42,9 @@ def write(run: Run, folder: Path) -> reporting.Report:
     """Writes compact.safetensors of every way, search_history.csv, report.json, report.md and report.html."""
     for way, found in run.ways.items():
         place = folder / MODEL if way == run.config.way else folder / "ways" / way / MODEL
-        narrowing.save(place, found.net, run.target, found.chosen, made_of(run.config), run.example, run.config.dataset)
+        narrowing.save(
+            place, found.net, run.target, found.chosen, options.made_of(run.config), run.example, run.config.dataset
+        )
     if "search" in run.ways:
         names = [group.name for group in run.target.groups]
         rows = history.rows(run.ways["search"].chosen.arrays, names, names)
@@ -125,11 +127,6 @@ def _side(run: Run, net: Net, name: str, note: str, steps: int) -> reporting.Sid
     )
 
 
-def made_of(config: Config) -> dict[str, Any]:
-    """The arguments of ``nets.build`` for the study's network."""
-    return {"name": config.net, "seed": config.seed} | ({} if config.width == 1 else {"width": config.width})
-
-
 def _way(run: Run, name: str, network: reporting.Side) -> reporting.Way:
     """What one way kept, spent and took."""
     counts, during = run.ways[name].chosen.counts, name in DURING
@@ -200,6 +197,17 @@ def _command(config: Config) -> str:
     return options.command("channels", config, {name: Config.preset(preset=name) for name in PRESETS})
 
 
+def _overrun(run: Run, way: str) -> str:
+    """What to say of a way whose call took longer than the limit of the latency, which binds what is predicted."""
+    if "latency" not in run.target.budgets:
+        return ""
+    limit = targets.seconds("latency", run.target.budgets["latency"])
+    taken = run.seconds[f"way:{way}"][str(run.config.latency_batch)]
+    if taken <= limit:
+        return ""
+    return f"{way}: a call took {1e3 * taken:.3g} ms; what is limited, at {1e3 * limit:.3g} ms, is the predicted time."
+
+
 def _notes(run: Run) -> tuple[str, ...]:
     config, notes = run.config, []
     if "gates" in run.ways:
@@ -216,6 +224,7 @@ def _notes(run: Run) -> tuple[str, ...]:
         )
     if "group_magnitude" in run.ways:
         notes.append("group_magnitude: Torch-Pruning's importance by its defaults, at the same target.")
+    notes += [_overrun(run, name) for name in run.ways if _overrun(run, name)]
     ends = [entry for entry in run.target.frozen if not re.search("network's (in|out)put", entry.reason)]
     if ends:
         names = ", ".join(f"{entry.group.name} ({entry.group.size}: {entry.reason})" for entry in ends[:3])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_prune import compress, datasets, evosearch, learning, narrowing, nets, targets
+from jax_prune.errors import BadInput
 from jax_prune.fitting import check_fit
 from jax_prune.learning import gates
 from jax_prune.narrowing import Chosen
@@ -21,7 +22,7 @@ from jax_prune.pruning.latency import Latency
 from jax_prune.report import Report
 from jax_prune.rounds import judged_as_candidates
 from jax_prune.stages import Stage, Stages, locked, refuse_other, stage_key
-from jax_prune.studies import channels_latency, channels_report, measuring
+from jax_prune.studies import channels_latency, channels_report, measuring, options
 from jax_prune.studies.channels import DURING, RANKED, Config
 from jax_prune.studies.channels_settings import check, memory_of, recipe_of, search_of, shares_of
 from jax_prune.targets import Target
@@ -62,8 +63,7 @@ def run(config: Config, workdir: str) -> Report:
         model = None
         if config.latency is not None:
             model = channels_latency.modelled(net, target, splits.train.x, config.latency_batch, stages)
-            target = targets.timed(target, model)
-            _check_limits(target, gated)
+            target = _timed(target, model, gated, workdir)
         after = [way for way in config.ways if way not in DURING]
         dense = trained(key, config, net, splits, stages, "dense", config.dense_steps) if after else net
         reference = trained(key, config, net, splits, stages, "reference", config.dense_steps + config.tune_steps)
@@ -87,6 +87,16 @@ def run(config: Config, workdir: str) -> Report:
         return channels_report.write(finished, Path(workdir))
 
 
+def _timed(target: Target, model: Latency, gated: Gated | None, workdir: str) -> Target:
+    """The target with the limit of the latency, which is known once the folder is claimed. Raises BadInput."""
+    try:
+        timed = targets.timed(target, model)
+        _check_limits(timed, gated)
+    except BadInput as error:
+        raise BadInput(f"{error}. {workdir} keeps these settings: with others give another --workdir") from error
+    return timed
+
+
 def examined(config: Config) -> tuple[datasets.Splits, Net, Target, Gated | None]:
     """The data, the untrained net, the target, and the net with gates where a way needs them.
 
@@ -94,7 +104,7 @@ def examined(config: Config) -> tuple[datasets.Splits, Net, Target, Gated | None
     """
     check(config)
     splits = datasets.load(config.dataset, data_dir=config.data_dir)
-    net = nets.build(**channels_report.made_of(config))
+    net = nets.build(**options.made_of(config))
     check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, recipe_of(config).augment)
     target = targets.target(net, splits.train.x[:1], shares_of(config), config.frozen, config.round_to)
     gates_of = bool(set(config.ways) & set(DURING))

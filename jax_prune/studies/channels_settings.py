@@ -19,11 +19,14 @@ AUGMENTATIONS: dict[str, learning.Augmentation | None] = {
     "shift": learning.RandomShift(1),
     "crop_and_flip": learning.CROP_AND_FLIP,
 }
+MACS = 0.25  # the share that may stay where none of anything is given
 
 
 def shares_of(config: Config) -> dict[str, float]:
     """The shares that may stay, the target first."""
-    return targets.shares(config.macs, config.parameters, config.latency, config.target)
+    given = (config.macs, config.parameters, config.latency)
+    macs = MACS if given == (None, None, None) else config.macs
+    return targets.shares(macs, config.parameters, config.latency, config.target)
 
 
 def check(config: Config) -> None:
@@ -36,9 +39,7 @@ def check(config: Config) -> None:
     least = {"dense_steps": 1, "tune_steps": 1, "batch_size": 1, "calibration": 1, "round_to": 1, "latency_batch": 1,
              "seed": 0, "learning_rate": 0, "tune_rate": 0, "weight_decay": 0}  # fmt: skip
     options.at_least(config, least)
-    for name in ("width", "memory"):
-        if getattr(config, name) <= 0:
-            raise BadInput(f"{name} is {getattr(config, name)}: give a number above 0")
+    options.above_zero(config, ("width", "memory"))
     for name in ("dense_steps", "tune_steps"):
         if getattr(config, name) % learning.CHUNK:
             raise BadInput(f"{name} is {getattr(config, name)}: give a multiple of {learning.CHUNK}")

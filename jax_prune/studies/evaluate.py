@@ -49,7 +49,7 @@ def _packed(path: str, data_dir: str | None) -> Measured:
     held = packed.read_packed(path)
     if not {"net", "dataset"} <= set(held.spec):
         raise BadInput(f"{path} does not say of which net and data set it is: only nets of 'jax-prune layerwise' do")
-    net = nets.build(held.spec["net"])
+    net = nets.build(held.spec["net"], **{name: held.spec[name] for name in ("width",) if name in held.spec})
     _check_fit(path, net.params, held.params)
     _check_fit(path, net.state, held.state)
     params, state = (jax.tree.map(jnp.asarray, tree) for tree in (held.params, held.state))
@@ -84,11 +84,13 @@ def _error(net: Net, dataset: str, data_dir: str | None) -> float:
 
 
 def data_dir_of(workdir: Path) -> str | None:
-    """Where the run in ``workdir`` had its data sets from; None for no run, or TFDS's own folder."""
-    try:
-        return json.loads((workdir / "config.json").read_text()).get("data_dir")
-    except (OSError, ValueError, AttributeError):
-        return None
+    """Where the run in ``workdir``, or two folders above it, had its data sets from; None for no run, or TFDS's own."""
+    for folder in (workdir, *workdir.absolute().parents[:2]):
+        try:
+            return json.loads((folder / "config.json").read_text()).get("data_dir")
+        except (OSError, ValueError, AttributeError):
+            continue
+    return None
 
 
 def table(measured: Measured) -> str:

@@ -27,6 +27,7 @@ class Config:
     """Every setting of the study; each is a flag ``--config.NAME``."""
 
     net: str = option("lenet300", "a net of the zoo (README), or package.module:factory giving a Net or nnx.Module")
+    width: float = option(1.0, "the zoo's networks with so many times the published channels; not the LeNets")
     dataset: str = option("mnist", "mnist (embedded), or a name prepared with 'jax-prune data prepare'")
     data_dir: str | None = option(None, "where prepared data sets lie; default: TFDS's own folder")
     seed: int = option(0, "seed of everything random")

@@ -47,7 +47,7 @@ def write(
     """Writes model.jaxprune, search_history.csv, report.json, report.md and report.html into ``folder``."""
     example = jnp.asarray(splits.validation.x[:1])
     size = packed.write_packed(
-        folder / MODEL, {"net": config.net, "dataset": config.dataset}, compressed.net.params, compressed.net.state,
+        folder / MODEL, _spec(config), compressed.net.params, compressed.net.state,
         compressed.masks, {"seed": config.seed, "error": errors["pruned"]["test"]},
     )  # fmt: skip
     write_history(folder / HISTORY, {config.allocation: compressed, **rivals})
@@ -250,8 +250,14 @@ def _tuned(config: Config, compressed: Compressed, rivals: dict[str, Compressed]
     )  # fmt: skip
 
 
+def _spec(config: Config) -> dict[str, Any]:
+    """What a packed net says it is of: see ``evaluate``."""
+    width = {} if config.width == 1 else {"width": config.width}
+    return {"net": config.net, "dataset": config.dataset} | width
+
+
 def _title(config: Config) -> str:
-    net = TITLES.get(config.net, config.net)
+    net = TITLES.get(config.net, config.net) + ("" if config.width == 1 else f" at width {config.width:g}")
     return f"{net} on {config.dataset}: layer-wise pruning by {WAYS[config.allocation]}"
 
 
@@ -263,6 +269,8 @@ def _command(config: Config) -> str:
 
 def _notes(config: Config, rounds: tuple[reporting.Round, ...]) -> tuple[str, ...]:
     notes = ["Method after Wu et al. 2021 (Sensors 21(3):880); DE and schedule settings are ours."]
+    if config.width != 1:
+        notes.append(f"A network of {config.width:g} times the published channels: not the published one.")
     lost = [str(entry.round) for entry in rounds if config.allocation in entry.collapsed]
     if lost:
         notes.append(f"Collapsed before tuning in round {', '.join(lost)}: no path was left from input to output.")

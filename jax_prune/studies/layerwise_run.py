@@ -60,7 +60,7 @@ def examined(config: Config) -> tuple[Plan, datasets.Splits, Net]:
     """The plan, the data and the untrained net. Raises BadInput for whatever of the config cannot be done."""
     plan = check(config)
     splits = datasets.load(config.dataset, data_dir=config.data_dir)
-    net = nets.build(config.net, config.seed)
+    net = nets.build(**options.made_of(config))
     check_fit(net, splits.train, learning.cross_entropy, learning.correct, config.dataset, plan.recipe.augment)
     checked(plan, net, splits.train.x[:1])
     learning.check_answers(net, splits.train, plan.recipe.augment, plan.neighbour_weight)
@@ -129,8 +129,7 @@ def _check_ranges(config: Config) -> None:
     options.at_least(config, {**least, "seed": 0, "trade_off": 0})
     if not 0 <= config.taught_share <= 1:
         raise BadInput(f"taught_share is {config.taught_share}: give 0 to 1")
-    if config.memory <= 0:
-        raise BadInput(f"memory is {config.memory}: give a number of GiB above 0")
+    options.above_zero(config, ("width", "memory"))
     if config.trained and ":" not in config.net:
         raise BadInput(f"'{config.net}' does not come trained; --config.trained is for package.module:factory")
     if config.seed >= 2**31:
@@ -164,7 +163,7 @@ def trained(
 
     Member 0 is the net that is pruned, and the one that the reference trains for longer.
     """
-    net = nets.build(config.net, config.seed + SEEDS_APART * number)
+    net = nets.build(**options.made_of(config) | {"seed": config.seed + SEEDS_APART * number})
     if config.trained:
         return net
     name = f"{name}_{number + 1}" if number else name

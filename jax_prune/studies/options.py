@@ -30,6 +30,18 @@ def at_least(config: Any, bounds: Mapping[str, float]) -> None:
             raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
 
 
+def above_zero(config: Any, names: Sequence[str]) -> None:
+    """Raises BadInput for a setting that is not."""
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise BadInput(f"{name} is {getattr(config, name)}: give a number above 0")
+
+
+def made_of(config: Any) -> dict[str, Any]:
+    """The arguments of ``nets.build`` for a study's network: its ``net``, ``width`` and ``seed``."""
+    return {"name": config.net, "seed": config.seed} | ({} if config.width == 1 else {"width": config.width})
+
+
 def command(study: str, config: Any, presets: Mapping[str, Any], always: Sequence[str] = ()) -> str:
     """The command that makes a run: the nearest of the ``presets``, and every setting that differs from it."""
     options = {name: _changes(config, preset) for name, preset in presets.items()}

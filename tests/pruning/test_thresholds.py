@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jax_prune import narrowing, nets
+from jax_prune import nets, targets
 from jax_prune.errors import BadInput
 from jax_prune.pruning import channel_allocations, channel_costs, thresholds, wide
 from jax_prune.pruning.wide import Wide
@@ -22,6 +22,7 @@ class Chain:
     """Each group's units times the next one's, as in convolutions that follow one another; ``price`` uint32 [G]."""
 
     price: Array
+    name: str = flax.struct.field(pytree_node=False, default="products")
 
     def total(self, kept: Array) -> Wide:
         units = kept.astype(jnp.uint32)
@@ -155,7 +156,7 @@ def test_a_second_limit_that_is_loose_changes_nothing(data):
 def vgg():
     """Of the zoo's VGG16 with an eighth of its channels the target of the preset vgg16-cifar10, by shapes alone."""
     net = jax.eval_shape(lambda: nets.build("vgg16_cifar", num_classes=10, width=0.125))
-    return narrowing.target(net, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32), 0.238, 0.059)
+    return targets.target(net, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32), {"macs": 0.238, "parameters": 0.059})
 
 
 def random_scores(groups, seed):
@@ -210,5 +211,5 @@ def test_a_loosened_limit_lies_between_the_whole_cost_and_itself(share):
 
 def test_a_budget_beyond_reach_names_what_cannot_be_cut():
     groups = (Group("a", 6, ()), Group("stem", 6, ()))
-    with pytest.raises(BadInput, match="11 cannot be met: one step of every group costs 12; not to be cut: stem"):
+    with pytest.raises(BadInput, match="11 products cannot be met: one step of every group costs 12; not to be cut: stem"):
         thresholds.limit(Chain(jnp.asarray([2, 0], jnp.uint32)), 11, groups, (True, False))

@@ -18,7 +18,7 @@ def test_a_row_says_what_a_way_is(narrowed):
     found = cells(narrowed, "gates")
     assert found == {
         "way": "gates", "validation error": "2.02 %", "test error": "1.92 %", "MACs": "66,549 (25.0 %)",
-        "parameters": "60,000 (22.5 %)", "target of MACs": "100.0 %", "bound of latency": "95.0 %",
+        "parameters": "60,000 (22.5 %)", "target of MACs": "100.0 %", "bound of latency (predicted)": "95.0 %",
         "call of 1": "0.19 ms", "steps": "6,000", "time": "61.5 s",
     }  # fmt: skip
 
@@ -33,7 +33,7 @@ def test_what_no_way_measured_has_no_column(narrowed):
 def test_a_limit_that_one_way_lacks_is_a_dash(narrowed):
     first, second = narrowed.ways
     alone = dataclasses.replace(first, spending=(Spending("MACs", 66_550, 66_500, 266_200, target=True),))
-    assert cells(dataclasses.replace(narrowed, ways=(alone, second)), "search")["bound of latency"] == "–"
+    assert cells(dataclasses.replace(narrowed, ways=(alone, second)), "search")["bound of latency (predicted)"] == "–"
 
 
 def test_limits_are_in_their_units(narrowed):

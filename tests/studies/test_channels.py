@@ -136,7 +136,6 @@ def test_a_finished_run_is_read_and_not_computed_again(finished, monkeypatch):
     ("change", "says"),
     [
         ({"macs": 1e-6}, "cannot be met.*frozen are ip3 .*the network's output"),
-        ({"macs": None, "parameters": None}, "no target: give macs, parameters or latency"),
         ({"macs": 1.5}, "macs is 1.5: give a share"),
         ({"target": "latency"}, "target is latency, and no share of it is given"),
         ({"target": "bytes"}, "unknown target 'bytes': known are macs, parameters, latency"),
