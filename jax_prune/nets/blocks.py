@@ -2,8 +2,8 @@
 
 XLA's convolution works on 64 output channels at a time. Measured on two AVX-512 cores, jax 0.10.2: 3x3 kernels of 49 to
 63 channels take 1.4 to 1.5 times as long as with 64, of 113 to 127 1.2 times as long as with 128, of 37, 72 or 100 no
-longer than as they are; LeNet-5's 5x5 with 50 take 22 ms, with 64 13; under vmap little changes. Only evaluation is rewritten: a program's own convolutions stay what its costs and groups are
-read from.
+longer than as they are; LeNet-5's 5x5 with 50 take 22 ms, with 64 13; under vmap little changes. Only evaluation is
+rewritten: a program's own convolutions stay what its costs and groups are read from.
 """
 
 from __future__ import annotations

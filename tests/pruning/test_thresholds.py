@@ -211,5 +211,5 @@ def test_a_loosened_limit_lies_between_the_whole_cost_and_itself(share):
 
 def test_a_budget_beyond_reach_names_what_cannot_be_cut():
     groups = (Group("a", 6, ()), Group("stem", 6, ()))
-    with pytest.raises(BadInput, match="11 products cannot be met: one step of every group costs 12; not to be cut: stem"):
+    with pytest.raises(BadInput, match="11 products cannot be met: one step .* costs 12; not to be cut: stem"):
         thresholds.limit(Chain(jnp.asarray([2, 0], jnp.uint32)), 11, groups, (True, False))
