@@ -35,7 +35,7 @@ TURNS = flags.DEFINE_integer("turns", 15, "timed calls of each network and batch
 def main(_: list[str]) -> None:
     result = {
         "command": "python benchmarks/channel_latency.py",
-        "settings": {flag.name: flag.value for flag in (SHARES, STEPS, BATCHES, TURNS)},
+        "settings": {flag.name: flag.value for flag in (NETS, SHARES, STEPS, BATCHES, TURNS)},
         "device": jax.devices()[0].device_kind,
         "nets": {name: _timed(name) for name in NETS.value},
         "versions": versions(),
