@@ -71,3 +71,17 @@ def test_an_unfit_python_is_refused_in_one_line(script, tmp_path):
         assert done.returncode == 2
         assert done.stderr.startswith(f"{script}: error: PYTHON={said}") and done.stderr.count("\n") == 1
     assert not (copy / ".venv").exists()
+
+
+def test_data_files_beside_the_code_are_packaged():
+    text = (ROOT / "setup.py").read_text()
+    patterns = ast.literal_eval(re.search(r'"jax_prune": (\[[^\]]*\])', text)[1])
+    package = ROOT / "jax_prune"
+    packaged = {path for pattern in patterns for path in package.glob(pattern)}
+    beside = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in beside if path.suffix not in {".py", ".pyc"}} == packaged
+    assert {
+        package / "datasets/mnist.xz",
+        package / "datasets/har/watch.xz",
+        package / "datasets/har/WATCH.md",
+    } <= packaged

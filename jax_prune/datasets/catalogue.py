@@ -8,7 +8,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from jax_prune.datasets import mnist, tfds_files
+from jax_prune.datasets import har, mnist, tfds_files
 from jax_prune.datasets.checks import check
 from jax_prune.datasets.preparation import PREPARABLE
 from jax_prune.datasets.splits import Splits, hold_out
@@ -32,6 +32,8 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Splits
     """
     if name == "mnist" and data_dir is None:
         return mnist.splits()
+    if re.split("[/:]", name)[0] in har.NAMES:
+        raise BadInput(f"{name} is a set of recordings, not yet of examples: load it with datasets.har.load and cut it")
     where = None if data_dir is None else Path(data_dir)
     folder = tfds_files.find(name, where)
     if folder is None:

@@ -1,4 +1,4 @@
-"""``prepare(name, source, data_dir)``: raw files into official TFDS sets, offline, whole or not at all."""
+"""``prepare(name, source, data_dir)``: raw files into TFDS sets, offline, whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from jax_prune import progress
 from jax_prune.datasets import raw_cifar10, raw_idx, tfds_files
+from jax_prune.datasets.har import series_files, sets
 from jax_prune.errors import BadInput
 from jax_prune.types import Batch
 
@@ -56,16 +58,25 @@ RECIPES = {
         },
     ),
 }
-PREPARABLE = tuple(RECIPES)
+PREPARABLE = (*RECIPES, *sets.SOURCES)
+
+
+class Content(NamedTuple):
+    """What was read: examples of each split, their size, and what writes them below a folder."""
+
+    counts: dict[str, int]
+    nbytes: int
+    write: Callable[[Path], Path]
 
 
 def prepare(
     name: str, source: str | os.PathLike[str], data_dir: str | os.PathLike[str], *, verify: bool = True
 ) -> Path:
-    """Turns the raw files in the folder ``source`` into the official set; returns ``data_dir/name/version``.
+    """Turns the raw files in the folder ``source`` into a TFDS set; returns ``data_dir/name/version``.
 
     mnist and fashion_mnist are read from IDX files (plain or .gz), cifar10 from PNG strips or the
-    original binary batches; the example order on disk is the one tfds itself would write. The set is
+    original binary batches; they become the official sets, in the order on disk that tfds itself would
+    write. hapt and utwente become sets of ours (``datasets.har``), one example a recording. The set is
     built in a hidden folder and renamed, so a killed run leaves nothing that reads as a set, and
     running again starts clean; a set that is already there is left as it is. ``verify=False`` admits
     files of the right form that are not the published ones (a subset, images of your own).
@@ -73,13 +84,15 @@ def prepare(
     Raises BadInput, one line, for an unknown name, missing, torn or unpublished files, a full or
     read-only disk, and another run at work in ``data_dir``.
     """
-    recipe = _recipe(name)
+    _check_name(name)
     source, data_dir = Path(source), Path(data_dir)
     if ready := _ready(name, data_dir):
         return ready
-    splits = _read(name, recipe, source, verify)
+    if not source.is_dir():
+        raise BadInput(f"{source} is not a folder; give the folder that holds the raw files of {name}")
+    content = _pictures(name, source, verify) if name in RECIPES else _recordings(name, source, verify)
     with _alone_in(data_dir):
-        return _ready(name, data_dir) or _write(name, splits, data_dir)
+        return _ready(name, data_dir) or _write(name, content, data_dir)
 
 
 def _ready(name: str, data_dir: Path) -> Path | None:
@@ -89,24 +102,30 @@ def _ready(name: str, data_dir: Path) -> Path | None:
     return folder
 
 
-def _recipe(name: str) -> Recipe:
-    if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose {', '.join(RECIPES)}"
+def _check_name(name: str) -> None:
+    if name not in PREPARABLE:
+        close = difflib.get_close_matches(name, PREPARABLE, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose {', '.join(PREPARABLE)}"
         raise BadInput(f"no recipe prepares '{name}'; {hint}")
-    return RECIPES[name]
 
 
-def _read(name: str, recipe: Recipe, source: Path, verify: bool) -> dict[str, Batch]:
-    if not source.is_dir():
-        raise BadInput(f"{source} is not a folder; give the folder that holds the raw files of {name}")
-    splits = recipe.read(source)
+def _pictures(name: str, source: Path, verify: bool) -> Content:
+    splits = RECIPES[name].read(source)
     for split, batch in splits.items():
         where = f"{source}: {name} {split}"
-        _check_form(where, batch, recipe.shape)
+        _check_form(where, batch, RECIPES[name].shape)
         if verify:
             _check_published(where, name, split, batch)
-    return splits
+    counts = {split: len(batch.y) for split, batch in splits.items()}
+    nbytes = sum(batch.x.nbytes for batch in splits.values())
+    return Content(counts, nbytes, lambda stage: tfds_files.write(name, splits, stage))
+
+
+def _recordings(name: str, source: Path, verify: bool) -> Content:
+    recordings = sets.from_raw(name, source, verify=verify).recordings
+    nbytes = sum(each.samples.nbytes + each.activity.nbytes for each in recordings)
+    write = partial(series_files.write, name, sets.SOURCES[name].about, recordings)
+    return Content({series_files.SPLIT: len(recordings)}, nbytes, write)
 
 
 def _check_form(where: str, batch: Batch, shape: tuple[int, int, int]) -> None:
@@ -135,13 +154,13 @@ def _digest(batch: Batch) -> str:
     return digest.hexdigest()
 
 
-def _write(name: str, splits: dict[str, Batch], data_dir: Path) -> Path:
+def _write(name: str, content: Content, data_dir: Path) -> Path:
     stage = data_dir / f".{name}.partial"
     shutil.rmtree(stage, ignore_errors=True)  # what a killed run left
     try:
-        _check_space(data_dir, 2 * sum(batch.x.nbytes for batch in splits.values()))
-        written = tfds_files.write(name, splits, stage)
-        _check_written(written, splits)
+        _check_space(data_dir, 2 * content.nbytes)
+        written = content.write(stage)
+        _check_written(written, content.counts)
         final = data_dir / written.relative_to(stage)
         final.parent.mkdir(exist_ok=True)
         os.replace(written, final)
@@ -161,9 +180,8 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _check_written(folder: Path, splits: dict[str, Batch]) -> None:
+def _check_written(folder: Path, expected: dict[str, int]) -> None:
     counts = tfds_files.Prepared(folder).counts
-    expected = {split: len(batch.y) for split, batch in splits.items()}
     if counts != expected:
         raise BadInput(f"{folder} holds {counts} examples instead of {expected}; free disk space and run again")
 

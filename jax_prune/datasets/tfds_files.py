@@ -27,20 +27,29 @@ FORMAT = "array_record"
 CHUNK = 1_000  # records decoded between two looks at the progress bar
 CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
+# What a builder class made here needs besides its examples.
+OFFLINE = {
+    "_log_download_bytes": lambda self: None,
+    "_log_download_done": lambda self: None,
+    "pkg_dir_path": None,
+    "code_path": None,  # looking for the code imports importlib_resources, which may be absent
+    "__module__": __name__,
+}
+
 
 def known_names() -> list[str]:
     """Names of the sets that tfds itself has builders for."""
-    return list(_tfds().list_builders(with_community_datasets=False))
+    return list(tfds_module().list_builders(with_community_datasets=False))
 
 
 def default_folder() -> Path:
     """Where tfds keeps sets when no data_dir is given ($TFDS_DATA_DIR or ~/tensorflow_datasets)."""
-    return Path(os.path.expanduser(str(_tfds().core.constants.DATA_DIR)))
+    return Path(os.path.expanduser(str(tfds_module().core.constants.DATA_DIR)))
 
 
 def find(name: str, data_dir: Path | None) -> Path | None:
     """The folder of a prepared set ``name[/config][:version]``, or None. Raises BadInput if unreadable."""
-    tfds = _tfds()
+    tfds = tfds_module()
     if not re.fullmatch(r"\w+(/[\w.\-]+)?(:[\w.*]+)?", name):
         return None
     try:
@@ -48,7 +57,7 @@ def find(name: str, data_dir: Path | None) -> Path | None:
     except tfds.core.DatasetNotFoundError:
         return None
     except Exception as error:  # torn metadata, one set in two folders
-        raise BadInput(f"{name} in {data_dir or default_folder()} cannot be read ({_line(error)})") from error
+        raise BadInput(f"{name} in {data_dir or default_folder()} cannot be read ({one_line(error)})") from error
     return Path(found.data_dir)
 
 
@@ -58,8 +67,8 @@ class Prepared:
     def __init__(self, folder: Path):
         """Reads the metadata alone. Raises BadInput when it is damaged or the format is another."""
         self.folder = folder
-        with _damage(folder):
-            self._builder = _tfds().core.read_only_builder.builder_from_directory(os.fspath(folder))
+        with damage(folder):
+            self._builder = tfds_module().core.read_only_builder.builder_from_directory(os.fspath(folder))
             info = self._builder.info
             self.counts: dict[str, int] = {name: split.num_examples for name, split in info.splits.items()}
             self._format, self._keys, self._features = info.file_format, info.supervised_keys, info.features
@@ -81,7 +90,7 @@ class Prepared:
         Raises BadInput when files are missing or damaged or the examples differ in shape.
         """
         total, what = self.counts[split], f"read {self._builder.name} {split}"
-        with _damage(self.folder), _quiet(), progress.bar(what, total) as advance:
+        with damage(self.folder), quiet(), progress.bar(what, total) as advance:
             source = self._builder.as_data_source(split=split)
             first = source[0]
             arrays = [np.empty((total, *np.shape(first[k])), _dtype(first[k])) for k in self._keys]
@@ -109,22 +118,26 @@ def write(name: str, splits: dict[str, Batch], stage: Path) -> Path:
     Returns its folder ``stage/name/version``. Nothing is downloaded. Raises OSError when the disk is
     full or fails: the caller owns ``stage`` and discards it.
     """
-    tfds = _tfds()
-    config = tfds.download.DownloadConfig(try_download_gcs=False)
     total = sum(len(batch.y) for batch in splits.values())
-    with _quiet(), progress.bar(f"prepare {name}", total) as advance:
+    with quiet(), progress.bar(f"prepare {name}", total) as advance:
         builder = _offline_builder(name, splits, advance)(data_dir=os.fspath(stage), file_format=FORMAT)
         if name == "cifar10":
             builder.info.features["label"].names = CIFAR10_NAMES
-        try:
-            builder.download_and_prepare(download_dir=os.fspath(stage / "downloads"), download_config=config)
-        except RuntimeError as error:  # how array_record reports that a write failed
-            raise OSError(_line(error)) from error
+        run(builder, stage)
     return Path(builder.data_dir)
 
 
+def run(builder: Any, stage: Path) -> None:
+    """Writes ``builder``'s set, offline. Raises OSError when the disk is full or fails."""
+    config = tfds_module().download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_dir=os.fspath(stage / "downloads"), download_config=config)
+    except RuntimeError as error:  # how array_record reports that a write failed
+        raise OSError(one_line(error)) from error
+
+
 def _offline_builder(name: str, splits: dict[str, Batch], advance: Callable[[], None]) -> Any:
-    tfds = _tfds()
+    tfds = tfds_module()
     official = tfds.core.load.builder_cls(name)
 
     def generate(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -135,11 +148,7 @@ def _offline_builder(name: str, splits: dict[str, Batch], advance: Callable[[], 
 
     body = {
         "_split_generators": lambda self, downloads: {split: generate(split) for split in splits},
-        "_log_download_bytes": lambda self: None,
-        "_log_download_done": lambda self: None,
-        "pkg_dir_path": None,
-        "code_path": None,  # looking for the code imports importlib_resources, which may be absent
-        "__module__": __name__,
+        **OFFLINE,
     }
     with tfds.core.registered.skip_registration():
         return type(official.__name__, (official,), body)
@@ -163,17 +172,18 @@ def _dtype(value: Any) -> Any:
 
 
 @contextmanager
-def _damage(folder: Path) -> Iterator[None]:
+def damage(folder: Path) -> Iterator[None]:
+    """Turns whatever a damaged set in ``folder`` raises into BadInput."""
     try:
         yield
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # tfds, array_record and the decoders raise kinds of their own
-        raise BadInput(f"{folder} cannot be read ({_line(error)}); delete it and prepare it again") from error
+        raise BadInput(f"{folder} cannot be read ({one_line(error)}); delete it and prepare it again") from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences tfds's own bars and its advice to install OpenCV; our bar is on show."""
     from absl import logging
     from tensorflow_datasets.core.utils import tqdm_utils
@@ -188,12 +198,14 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What ``error`` says, in one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _tfds() -> Any:
+def tfds_module() -> Any:
+    """tensorflow_datasets, imported when first used. Raises BadInput where it or array_record is not installed."""
     try:
         import array_record  # noqa: F401 - as_data_source needs it
         import tensorflow_datasets
