@@ -20,7 +20,6 @@ from jax_prune.evosearch.first_layer import FirstLayer
 from jax_prune.evosearch.racing import Sums
 from jax_prune.evosearch.recalibration import Recalibration
 from jax_prune.nets import hoisting
-from jax_prune.nets.blocks import whole_blocks
 from jax_prune.nets.hoisting import Hoisted
 from jax_prune.nets.precision import bfloat16_products
 from jax_prune.pruning import counts, masks
@@ -211,8 +210,7 @@ class MaskedLoss:
         if self.precision == "bfloat16":
             values = tuple(v.astype(jnp.float32) if v.dtype == jnp.bfloat16 else v for v in values)
         if self.first_layer is None:
-            apply = whole_blocks(self.hoisted.apply) if jax.default_backend() == "cpu" else self.hoisted.apply
-            outputs, _ = apply(params, state, values, train=False, key=None)
+            outputs, _ = self.hoisted.apply(params, state, values, train=False, key=None)
         else:
             outputs = self.first_layer(params, state, values, candidate.kept, index)
         loss = self._one_each(self.loss(outputs, batch), "loss")
