@@ -25,7 +25,6 @@ from flax import nnx
 
 from jax_prune.errors import BadInput
 from jax_prune.nets import recurrent
-from jax_prune.nets.lowering import LAYOUT, conv_general
 from jax_prune.nets.recurrent import Carry
 from jax_prune.types import Array, Net, Tree
 
@@ -165,14 +164,7 @@ def _cell(name: str, inputs: int, units: int, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def _convolution(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Conv:
-    return nnx.Conv(
-        inputs, outputs, (KERNEL,), padding="CAUSAL", kernel_init=he_normal, conv_general_dilated=_along_time, rngs=rngs
-    )
-
-
-def _along_time(x: Array, kernel: Array, strides: Any, padding: Any, **options: Any) -> Array:
-    """A convolution [B, T, C] as that of images [B, T, 1, C], which trains fast on CPU."""
-    return conv_general(x[:, :, None], kernel[:, None], (*strides, 1), padding, dimension_numbers=LAYOUT)[:, :, 0]
+    return nnx.Conv(inputs, outputs, (KERNEL,), padding="CAUSAL", kernel_init=he_normal, rngs=rngs)
 
 
 def _product(convolution: Any, window: Array) -> Array:
