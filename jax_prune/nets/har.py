@@ -8,9 +8,8 @@ layer of 32 units a direction, its last state read by one dense layer; forget ga
 
 A network that reads forwards alone also runs sample by sample:
 
-    carry, step = har.streaming(nets.build("cnn_gru", features=6))
-    step = jax.jit(step)
-    carry, logits = step(net.params, carry, sample)  # sample [1, C]; logits as of a window that ends here
+    stream, step = nets.streaming(net)  # net = nets.build("cnn_gru"), trained, compacted or not
+    stream, logits = jax.jit(step)(net.params, stream, sample)  # sample [1, C]; as of a window that ends here
 """
 
 from __future__ import annotations
