@@ -94,7 +94,7 @@ def _rows(name: str, examples: int, precision: str, peak: float) -> list[dict[st
 def _masked(name: str, examples: int, precision: str) -> tuple[evosearch.MaskedLoss, int]:
     """The masked loss of a fresh net on random images, and a candidate's FLOP (two a multiply-accumulate)."""
     net, random = nets.build(name), np.random.default_rng(0)
-    images = random.integers(256, size=(examples, *nets.ZOO[name].image), dtype=np.uint8)
+    images = random.integers(256, size=(examples, *nets.ZOO[name].shape), dtype=np.uint8)
     sample = Batch(jnp.asarray(images), jnp.asarray(random.integers(10, size=examples)))
     parts = groups.weight_groups(net.params)
     ranks = masks.ranks(scores.magnitude(net.params, parts))

@@ -48,7 +48,7 @@ def main(_: list[str]) -> None:
 
 def _timed(name: str) -> dict[str, Any]:
     """Seconds of every cut and batch, and the share of time cut over the share of products cut."""
-    net, (height, width, channels) = nets.build(name), nets.ZOO[name].image
+    net, (height, width, channels) = nets.build(name), nets.ZOO[name].shape
     small = {(share, step): _cut(net, (height, width, channels), share, step) for share in map(float, SHARES.value)
              for step in map(int, STEPS.value)}  # fmt: skip
     found: dict[str, Any] = {}

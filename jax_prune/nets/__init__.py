@@ -8,11 +8,13 @@ from jax_prune.nets.from_linen import from_linen
 from jax_prune.nets.from_nnx import from_nnx
 from jax_prune.nets.from_torch import from_torch
 from jax_prune.nets.googlenet import GoogLeNet
+from jax_prune.nets.har import HAR, streaming
 from jax_prune.nets.lenet import LeNet5, LeNet300
 from jax_prune.nets.resnet import ResNet
 from jax_prune.nets.vgg import VGG
 
 __all__ = [
+    "HAR",
     "VGG",
     "ZOO",
     "AlexNet",
@@ -26,4 +28,5 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "from_torch",
+    "streaming",
 ]

@@ -18,6 +18,7 @@ from jax_prune.nets.alexnet import AlexNet
 from jax_prune.nets.densenet import DenseNet
 from jax_prune.nets.from_nnx import from_nnx
 from jax_prune.nets.googlenet import GoogLeNet
+from jax_prune.nets.har import HAR
 from jax_prune.nets.lenet import LeNet5, LeNet300
 from jax_prune.nets.resnet import ResNet
 from jax_prune.nets.vgg import VGG
@@ -25,14 +26,18 @@ from jax_prune.types import Net
 
 
 class Entry(NamedTuple):
-    """A module, the shape [H, W, C] of its images as published, and the options that make it the network named."""
+    """A module, the shape of one example and the options that make it the network named.
+
+    Images [H, W, C] are as published; windows [T, C] may have any length.
+    """
 
     module: type[Any]  # an nnx.Module that takes options and rngs
-    image: tuple[int, int, int]
+    shape: tuple[int, ...]
     options: Mapping[str, Any] = {}
 
 
 DIGITS, SMALL, LARGE = (28, 28, 1), (32, 32, 3), (224, 224, 3)
+WINDOW = (128, 6)  # 2.56 s of three axes of acceleration and three of rotation at 50 Hz
 ZOO = {
     "lenet300": Entry(LeNet300, DIGITS),
     "lenet5": Entry(LeNet5, DIGITS),
@@ -54,16 +59,24 @@ ZOO = {
     "densenet40": Entry(DenseNet, SMALL, densenet.CIFAR_PLAIN),
     "densenet100_bc": Entry(DenseNet, SMALL, densenet.CIFAR),
     "googlenet": Entry(GoogLeNet, LARGE),
+    "lstm": Entry(HAR, WINDOW, {"cell": "lstm"}),
+    "bilstm": Entry(HAR, WINDOW, {"cell": "lstm", "bidirectional": True}),
+    "gru": Entry(HAR, WINDOW, {"cell": "gru"}),
+    "bigru": Entry(HAR, WINDOW, {"cell": "gru", "bidirectional": True}),
+    "cnn_lstm": Entry(HAR, WINDOW, {"cell": "lstm", "convolutions": True}),
+    "cnn_bilstm": Entry(HAR, WINDOW, {"cell": "lstm", "bidirectional": True, "convolutions": True}),
+    "cnn_gru": Entry(HAR, WINDOW, {"cell": "gru", "convolutions": True}),
+    "cnn_bigru": Entry(HAR, WINDOW, {"cell": "gru", "bidirectional": True, "convolutions": True}),
 }
 
 
 def build(name: str, seed: int = 0, **options: Any) -> Net:
     """The Net that ``name`` stands for: a key of ZOO, or ``package.module:factory``.
 
-    ``options`` go to what makes it: of the zoo all but the LeNets take ``num_classes`` and ``width``, AlexNet and VGG
-    ``size``. A factory is called with ``seed=`` where it takes one; it returns a Net or an nnx.Module, trained or not.
-    Nothing is computed under ``jax.eval_shape``, which gives the Net's shapes. Raises BadInput for a name that leads
-    nowhere, or an option that the network does not take.
+    ``options`` go to what makes it: of the zoo all but the LeNets take ``num_classes``, image networks ``width``,
+    AlexNet and VGG ``size``, recurrent ones ``units`` and ``features``. A factory is called with ``seed=`` where it
+    takes one; it returns a Net or an nnx.Module, trained or not. Nothing is computed under ``jax.eval_shape``, which
+    gives the Net's shapes. Raises BadInput for a name that leads nowhere, or an option that the network does not take.
     """
     if ":" in name:
         return _from_factory(name, seed, options)

@@ -24,6 +24,7 @@ SHAPE_ONLY = {
     "transpose",
     "convert_element_type",
     "slice",
+    "split",
     "dynamic_slice",
     "squeeze",
     "expand_dims",
@@ -172,7 +173,7 @@ def _count(jaxpr: Any, origins: list[str | None], times: int, totals: dict[str, 
             leaf = sources[1] or sources[0] or ACTIVATIONS
             totals[leaf] = totals.get(leaf, 0) + times * _products(equation)
         elif name in SHAPE_ONLY:
-            results = [sources[0]]
+            results = [sources[0]] * len(equation.outvars)
         elif name in ("mul", "select_n"):  # a masked weight is still that weight
             named = {source for source in sources if source}
             results = [named.pop() if len(named) == 1 and _same_shape(equation) else None]

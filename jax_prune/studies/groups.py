@@ -36,7 +36,7 @@ def table(config: Config) -> str:
     # of the zoo shapes alone: drawing weights would take longer than tracing
     own = ":" in config.net
     net = nets.build(config.net) if own else jax.eval_shape(lambda: nets.build(config.net))
-    shape = config.shape or getattr(nets.ZOO.get(config.net), "image", None)
+    shape = config.shape or getattr(nets.ZOO.get(config.net), "shape", None)
     if shape is None:
         raise BadInput(f"the input of {config.net} is not known: give its shape, e.g. --config.shape=28,28,1")
     try:

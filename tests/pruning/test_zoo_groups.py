@@ -93,7 +93,7 @@ SLOW = {"resnet50", "googlenet", "densenet121", "resnet18", "vgg16_cifar", "dens
 @pytest.mark.parametrize("name", TABLES)
 def test_groups_are_those_of_the_hand_written_table(name):
     net = jax.eval_shape(lambda: nets.build(name))
-    image = jax.ShapeDtypeStruct((1, *nets.ZOO[name].image), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *nets.ZOO[name].shape), jnp.float32)
     found = groups.traced(net, image)
     assert {group.name: group.size for group in found.groups} == TABLES[name]
     frozen = {entry.reason for entry in found.frozen}
@@ -103,7 +103,7 @@ def test_groups_are_those_of_the_hand_written_table(name):
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NARROW])
 def test_masked_and_compact_agree(name):
     rng = np.random.default_rng(0)
-    size = (64, 64, 3) if nets.ZOO[name].image[0] == 224 else nets.ZOO[name].image
+    size = (64, 64, 3) if nets.ZOO[name].shape[0] == 224 else nets.ZOO[name].shape
     with enable_x64():
         net = nets.build(name, **NARROW[name])
         net = net.replace(
