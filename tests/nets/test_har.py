@@ -16,6 +16,8 @@ from jax_prune.types import Batch
 
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # the oldest JAX has this
 EIGHT = ["lstm", "bilstm", "gru", "bigru", "cnn_lstm", "cnn_bilstm", "cnn_gru", "cnn_bigru"]
+QUICK = ["bigru", "cnn_lstm"]  # the slow tests take the other six too
+TWO_OF_EIGHT = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EIGHT]
 STREAMING = [name for name in EIGHT if "bi" not in name]
 SMALL = {"units": 5, "features": 3, "num_classes": 4, "filters": 6}
 
@@ -53,7 +55,7 @@ class Reference(HAR):
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("name", EIGHT)
+@pytest.mark.parametrize("name", TWO_OF_EIGHT)
 def test_outputs_and_gradients_are_those_of_flax(name):
     with enable_x64():
         net = drawn(nets.build(name, **SMALL))
@@ -160,6 +162,7 @@ def test_every_sample_gives_the_window_that_ends_there(name, compacted):
     assert np.abs(logits[-1] - logits[5]).max() > 1e-3
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=4)
 @given(name=st.sampled_from(STREAMING), length=st.integers(2, 12), units=st.integers(1, 6), filters=st.integers(1, 6))
 def test_streams_of_any_length_and_width(name, length, units, filters):

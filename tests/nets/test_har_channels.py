@@ -11,6 +11,8 @@ from jax_prune.types import Slot
 
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # the oldest JAX has this
 EIGHT = ["lstm", "bilstm", "gru", "bigru", "cnn_lstm", "cnn_bilstm", "cnn_gru", "cnn_bigru"]
+QUICK = ["bigru", "cnn_lstm"]  # the slow tests take the other six too
+TWO_OF_EIGHT = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EIGHT]
 SMALL = {"units": 6, "features": 3, "num_classes": 4, "filters": 5}
 UNITS, FILTERS, CLASSES = 6, 5, 4
 
@@ -57,7 +59,7 @@ def test_groups_are_those_written_by_hand(name, train):
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("name", EIGHT)
+@pytest.mark.parametrize("name", TWO_OF_EIGHT)
 def test_masked_and_compact_agree(name):
     draws = np.random.default_rng(0)
     with enable_x64():
@@ -108,7 +110,7 @@ def test_products_are_as_many_as_steps(name, length):
     assert costs.macs(nets.build(name, **SMALL), jnp.zeros((1, length, 3))) == expected
 
 
-@pytest.mark.parametrize("name", EIGHT)
+@pytest.mark.parametrize("name", TWO_OF_EIGHT)
 def test_costs_of_kept_units_are_those_of_the_compact_network(name):
     net, window = nets.build(name, **SMALL), jnp.zeros((1, 9, 3))
     found = groups.trace(net, window)
