@@ -156,8 +156,8 @@ def _row(name: str, net: Net, sample: Batch, others: Batch, compression: float) 
 
 def _start(seed: int, known: np.ndarray, best: np.ndarray, fitness: BudgetLoss) -> np.ndarray:
     """The allocations and what is near the best of them, as the study's searches begin."""
-    near = evosearch.around(jax.random.key(1000 + seed), best, POPULATION.value - len(known), fitness.box)
-    return np.concatenate([known, np.asarray(near)])
+    near = evosearch.around(jax.random.key(1000 + seed), best, max(POPULATION.value - len(known), 0), fitness.box)
+    return np.concatenate([known, np.asarray(near)])[: POPULATION.value]
 
 
 @jax.jit

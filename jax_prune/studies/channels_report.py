@@ -197,6 +197,16 @@ def _command(config: Config) -> str:
     return options.command("channels", config, {name: Config.preset(preset=name) for name in PRESETS})
 
 
+def _unspent(run: Run, way: str) -> str:
+    """What to say of a way that leaves more than a hundredth of the target, since an upper bound has no room."""
+    target, *bounds = run.target.budgets.items()
+    left = 1 - spent(run.target.costs[target[0]], run.ways[way].chosen.counts) / target[1]
+    if not bounds or left <= 0.01:
+        return ""
+    names = " and ".join(name for name, _ in bounds)
+    return f"{way}: {left:.1%} of the target is not spent: no channel more fits within the bound of {names} too."
+
+
 def _overrun(run: Run, way: str) -> str:
     """What to say of a way whose call took longer than the limit of the latency, which binds what is predicted."""
     if "latency" not in run.target.budgets:
@@ -224,7 +234,7 @@ def _notes(run: Run) -> tuple[str, ...]:
         )
     if "group_magnitude" in run.ways:
         notes.append("group_magnitude: Torch-Pruning's importance by its defaults, at the same target.")
-    notes += [_overrun(run, name) for name in run.ways if _overrun(run, name)]
+    notes += [said for name in run.ways for said in (_unspent(run, name), _overrun(run, name)) if said]
     ends = [entry for entry in run.target.frozen if not re.search("network's (in|out)put", entry.reason)]
     if ends:
         names = ", ".join(f"{entry.group.name} ({entry.group.size}: {entry.reason})" for entry in ends[:3])
