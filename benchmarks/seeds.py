@@ -51,12 +51,19 @@ def run(index: int, seed: str) -> dict[str, Any]:
     """One seed's report, from its workdir if finished there already."""
     workdir = Path(RUNS.value) / f"{Path(OUT.value).name}_{seed}"
     subprocess.run([*command(seed), f"--workdir={workdir}"], check=True, preexec_fn=_pinned(index))
-    shutil.copy(workdir / "report.json", Path(OUT.value) / f"seed_{seed}.json")
+    text = _portable((workdir / "report.json").read_text())
+    (Path(OUT.value) / f"seed_{seed}.json").write_text(text)
     if MODELS.value:
         shutil.copy(
             workdir / MODEL_OF[STUDY.value], Path(OUT.value) / f"seed_{seed}{Path(MODEL_OF[STUDY.value]).suffix}"
         )
-    return json.loads((workdir / "report.json").read_text())
+    return json.loads(text)
+
+
+def _portable(text: str) -> str:
+    """Without this machine's folder of data sets."""
+    folders = [value for name, _, value in (setting.partition("=") for setting in SET.value) if name == "data_dir"]
+    return text.replace(folders[0], "DIR") if folders else text
 
 
 def command(seed: str) -> list[str]:
@@ -74,8 +81,8 @@ def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
     dense = [report["dense"]["error"] for report in reports]
     pruned = [report["pruned"]["error"] for report in reports]
     summary = {
-        "command": " ".join(
-            ["python benchmarks/seeds.py", *(word for word in sys.argv[1:] if not word.startswith("--runs"))]
+        "command": _portable(
+            " ".join(["python benchmarks/seeds.py", *(word for word in sys.argv[1:] if not word.startswith("--runs"))])
         ),
         "seeds": [report["seed"] for report in reports],
         "dense_test_error": spread(dense),
@@ -92,8 +99,21 @@ def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
     summary["allocations"] = {
         name: spread([outcome["error"] for outcome in outcomes if outcome["allocator"] == name]) for name in names
     }
+    summary["ways"] = {way["name"]: _way(way["name"], reports, spread) for way in reports[0].get("ways", ())}
     summary["rank_correlation"] = foretold(reports)
     return summary
+
+
+def _way(name: str, reports: list[dict[str, Any]], spread: Any) -> dict[str, Any]:
+    """One way of ``channels`` over the seeds: errors, and what stays of the dense network."""
+    pairs = [(report["dense"], own) for report in reports for own in report["ways"] if own["name"] == name]
+    return {
+        "test_error": spread([own["network"]["error"] for _, own in pairs]),
+        "validation_error": spread([own["network"]["validation_error"] for _, own in pairs]),
+        "macs": spread([own["network"]["macs"] / dense["macs"] for dense, own in pairs]),
+        "parameters": spread([own["network"]["params"] / dense["params"] for dense, own in pairs]),
+        "seconds": spread([own["seconds"] for _, own in pairs]),
+    }
 
 
 def foretold(reports: list[dict[str, Any]]) -> dict[str, Any] | None:

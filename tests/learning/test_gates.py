@@ -57,6 +57,7 @@ class Products:
 
     inner: Array  # uint32 [G - 1]
     outer: Array  # uint32 [2]
+    name: str = flax.struct.field(pytree_node=False, default="products")
 
     def total(self, kept: Array) -> Wide:
         units = kept.astype(jnp.uint32)
@@ -107,7 +108,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["utility", pytest.param("score", marks=pytest.mark.slow)])
 def test_a_target_is_met_within_one_unit_in_one_training(way, data, gated):
     dense = spent(MACS, SIZES)
     budget = int(0.4 * dense)
@@ -193,7 +194,7 @@ def test_scores_fall_along_the_cubic_and_then_stay(gated):
         np.testing.assert_array_equal(after, before)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["score", pytest.param("utility", marks=pytest.mark.slow)])
 def test_of_two_budgets_the_first_is_met_within_the_other(way, gated):
     """A fifth of the parameters, alone, leaves half of the products' budget."""
     budgets = [(MACS, int(0.4 * spent(MACS, SIZES))), (PARAMETERS, spent(PARAMETERS, SIZES) // 5)]

@@ -218,6 +218,7 @@ def test_tied_layers_lose_the_same_share(place):
     assert head.endswith(",both,kept/first,kept/last")
 
 
+@pytest.mark.slow
 def test_a_tolerance_that_no_candidate_meets_is_said(place, capsys):
     config = dataclasses.replace(OWN, tolerance=0.0, rules=".*kernel:lower=0.99", rounds=1)
     report = layerwise.run(config, str(place / "missed"))
