@@ -76,9 +76,9 @@ def test_an_unfit_python_is_refused_in_one_line(script, tmp_path):
 def test_data_files_beside_the_code_are_packaged():
     text = (ROOT / "setup.py").read_text()
     patterns = ast.literal_eval(re.search(r'"jax_prune": (\[[^\]]*\])', text)[1])
-    package = ROOT / "jax_prune"
+    package, caches = ROOT / "jax_prune", {"__pycache__", ".ruff_cache", ".mypy_cache"}
     packaged = {path for pattern in patterns for path in package.glob(pattern)}
-    beside = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    beside = {path for path in package.rglob("*") if path.is_file() and not caches & {*path.parts}}
     assert {path for path in beside if path.suffix not in {".py", ".pyc"}} == packaged
     assert {
         package / "datasets/mnist.xz",
