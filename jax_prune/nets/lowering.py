@@ -102,13 +102,11 @@ def _of_images(kernel: Array, gradient: Array, window: _Window) -> Array:
 def _of_kernel(images: Array, kernel: Array, gradient: Array, window: _Window) -> Array:
     """The gradient by the kernel: one matrix product, with all shifts of whichever has the fewer channels."""
     height, width, channels, outputs = kernel.shape
-    shifts = height * width
     if channels < outputs:
-        shifted = _windows(jnp.pad(images, ((0, 0), *window.padding, (0, 0))), (height, width), (1, 1))
-        patches = jnp.concatenate(shifted, axis=-1).reshape(-1, shifts * channels)
-        return (patches.T @ gradient.reshape(-1, outputs)).reshape(kernel.shape)
+        (found,) = jax.linear_transpose(partial(_by_patches, images, window=window), kernel)(gradient)
+        return found
     shifted = _windows(jnp.pad(gradient, ((0, 0), *_turned(kernel, window), (0, 0))), (height, width), (1, 1))
-    product = images.reshape(-1, channels).T @ jnp.concatenate(shifted, axis=-1).reshape(-1, shifts * outputs)
+    product = images.reshape(-1, channels).T @ jnp.concatenate(shifted, axis=-1).reshape(-1, height * width * outputs)
     return product.reshape(channels, height, width, outputs)[:, ::-1, ::-1].transpose(1, 2, 0, 3)
 
 

@@ -60,6 +60,7 @@ def build(run: Run) -> reporting.Report:
     steps = config.dense_steps + config.tune_steps
     dense = _side(run, run.dense, "reference", "every weight's products an example", steps)
     networks = {name: _side(run, found.net, f"way:{name}", MACS_NOTE, steps) for name, found in run.ways.items()}
+    ways = tuple(_way(run, name, network) for name, network in networks.items())
     pruned = networks[config.way]
     sizes, counts = grouping.sizes(run.target.groups), way.chosen.counts
     start = None
@@ -95,7 +96,7 @@ def build(run: Run) -> reporting.Report:
         ),  # fmt: skip
         search=_search(run),
         baselines=reporting.Baselines.of((_round(run),), _outcomes(run)),
-        ways=tuple(_way(run, name, network) for name, network in networks.items()),
+        ways=ways,
         latency=None
         if run.model is None
         else reporting.LatencyModel(
@@ -106,7 +107,7 @@ def build(run: Run) -> reporting.Report:
         seconds={name: round(seconds, 3) for name, seconds in run.stages.seconds.items()},
         versions=reporting.versions(),
         files={"smaller network": MODEL} | ({"every candidate": HISTORY} if "search" in run.ways else {}),
-        notes=_notes(run),
+        notes=_notes(run, ways),
     )
 
 
@@ -197,28 +198,26 @@ def _command(config: Config) -> str:
     return options.command("channels", config, {name: Config.preset(preset=name) for name in PRESETS})
 
 
-def _unspent(run: Run, way: str) -> str:
+def _unspent(way: reporting.Way) -> str:
     """What to say of a way that leaves more than a hundredth of the target, since an upper bound has no room."""
-    target, *bounds = run.target.budgets.items()
-    left = 1 - spent(run.target.costs[target[0]], run.ways[way].chosen.counts) / target[1]
+    target, *bounds = way.spending
+    left = 1 - target.spent / target.limit
     if not bounds or left <= 0.01:
         return ""
-    names = " and ".join(name for name, _ in bounds)
-    return f"{way}: {left:.1%} of the target is not spent: no channel more fits within the bound of {names} too."
+    names = " and ".join(entry.cost for entry in bounds)
+    return f"{way.name}: {left:.1%} of the target is not spent: no channel more fits within the bound of {names} too."
 
 
-def _overrun(run: Run, way: str) -> str:
+def _overrun(way: reporting.Way, batch: int) -> str:
     """What to say of a way whose call took longer than the limit of the latency, which binds what is predicted."""
-    if "latency" not in run.target.budgets:
+    limit = next((entry.limit for entry in way.spending if entry.cost == "latency"), None)
+    if limit is None or (taken := way.network.seconds[str(batch)]) <= limit:
         return ""
-    limit = targets.seconds("latency", run.target.budgets["latency"])
-    taken = run.seconds[f"way:{way}"][str(run.config.latency_batch)]
-    if taken <= limit:
-        return ""
-    return f"{way}: a call took {1e3 * taken:.3g} ms; what is limited, at {1e3 * limit:.3g} ms, is the predicted time."
+    measured, limited = f"{1e3 * taken:.3g} ms", f"{1e3 * limit:.3g} ms"
+    return f"{way.name}: a call took {measured}; what is limited, at {limited}, is the predicted time."
 
 
-def _notes(run: Run) -> tuple[str, ...]:
+def _notes(run: Run, ways: tuple[reporting.Way, ...]) -> tuple[str, ...]:
     config, notes = run.config, []
     if "gates" in run.ways:
         notes.append("gates: one training to the set rate, after Qi et al. 2021; mechanism and settings are ours.")
@@ -234,11 +233,9 @@ def _notes(run: Run) -> tuple[str, ...]:
         )
     if "group_magnitude" in run.ways:
         notes.append("group_magnitude: Torch-Pruning's importance by its defaults, at the same target.")
-    notes += [said for name in run.ways for said in (_unspent(run, name), _overrun(run, name)) if said]
+    notes += [said for way in ways for said in (_unspent(way), _overrun(way, config.latency_batch)) if said]
     ends = [entry for entry in run.target.frozen if not re.search("network's (in|out)put", entry.reason)]
     if ends:
         names = ", ".join(f"{entry.group.name} ({entry.group.size}: {entry.reason})" for entry in ends[:3])
         notes.append(f"Frozen: {names}{', ...' if len(ends) > 3 else ''}; 'jax-prune groups' lists all.")
-    if config.width != 1:
-        notes.append(f"A network of {config.width:g} times the published channels: not the published one.")
-    return tuple(notes)
+    return (*notes, *options.narrowed(config))

@@ -269,8 +269,7 @@ def _command(config: Config) -> str:
 
 def _notes(config: Config, rounds: tuple[reporting.Round, ...]) -> tuple[str, ...]:
     notes = ["Method after Wu et al. 2021 (Sensors 21(3):880); DE and schedule settings are ours."]
-    if config.width != 1:
-        notes.append(f"A network of {config.width:g} times the published channels: not the published one.")
+    notes += options.narrowed(config)
     lost = [str(entry.round) for entry in rounds if config.allocation in entry.collapsed]
     if lost:
         notes.append(f"Collapsed before tuning in round {', '.join(lost)}: no path was left from input to output.")

@@ -42,6 +42,13 @@ def made_of(config: Any) -> dict[str, Any]:
     return {"name": config.net, "seed": config.seed} | ({} if config.width == 1 else {"width": config.width})
 
 
+def narrowed(config: Any) -> tuple[str, ...]:
+    """What a report notes of a network of another ``width`` than the published one."""
+    if config.width == 1:
+        return ()
+    return (f"A network of {config.width:g} times the published channels: not the published one.",)
+
+
 def command(study: str, config: Any, presets: Mapping[str, Any], always: Sequence[str] = ()) -> str:
     """The command that makes a run: the nearest of the ``presets``, and every setting that differs from it."""
     options = {name: _changes(config, preset) for name, preset in presets.items()}
