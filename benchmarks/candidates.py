@@ -1,13 +1,14 @@
 """Candidates a second: masked networks of one population, against PyTorch and against evosax with a naive vmap.
 
-LeNet-300-100 on 10,000 training images, LeNet-5 on 1,000, P = 64. Timed are the generations of a search after the first
-one, compiled. PyTorch loops over the same candidates with its best settings: thresholds looked up in scores sorted
-once, channels_last for convolutions, the best of several batch sizes, inference mode. The naive JAX baseline is
-evosax's DE with a fitness that sorts in every candidate, and one vmap. All take turns in processes of their own,
-medians. Beside them: FLOP/s of evaluation without racing, as a share of a plain GEMM (dense) or of one unmasked
+LeNet-300-100 on 10,000 training images, LeNet-5 on 1,000 (or --examples), P = 64. Timed are the generations of a search
+after the first one, compiled. PyTorch loops over the same candidates with its best settings: thresholds looked up in
+scores sorted once, channels_last for convolutions, the best of several batch sizes, inference mode. The naive JAX
+baseline is evosax's DE with a fitness that sorts in every candidate, and one vmap. All take turns in processes of their
+own, medians. Beside them: FLOP/s of evaluation without racing, as a share of a plain GEMM (dense) or of one unmasked
 forward pass (convolutions) in the same process.
 
 Command: python benchmarks/candidates.py --out=docs/results/candidates.json   (needs torch: pip install torch)
+         --nets=lenet5 --examples=10000 --nonaive for what naive grouped convolutions would take hours for
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ NETS = flags.DEFINE_list("nets", ["lenet300", "lenet5"], "networks")
 KEEP = flags.DEFINE_string("keep", None, "folder of trained nets, as search_nets --keep leaves it")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "processes of each way, in turn; the median counts")
 GENERATIONS = flags.DEFINE_integer("generations", 20, "generations that are timed")
+EXAMPLES_OF = flags.DEFINE_integer("examples", 0, "training images; 0: 10,000 of LeNet-300-100, 1,000 of LeNet-5")
+NAIVE = flags.DEFINE_boolean("naive", True, "also time evosax with a naive vmap")
 ONLY = flags.DEFINE_string("only", None, "NET:WAY, time one and print it")
 
 POPULATION = 64
@@ -50,7 +53,7 @@ def main(_: list[str]) -> None:
     begin, nets_found = time.perf_counter(), {}
     for name in NETS.value:
         asked = [(way, c) for c in COMPRESSIONS[name] for way in ("plain", "exact", "paired")]
-        asked += [("torch", None), ("naive", None), ("peak", None)]
+        asked += [(way, None) for way in ("torch", *(("naive",) if NAIVE.value else ()), "peak")]
         runs: dict[Any, list[Any]] = {key: [] for key in asked}
         for _ in range(ROUNDS.value):
             for way, compression in asked:
@@ -58,9 +61,9 @@ def main(_: list[str]) -> None:
                 print(name, way, compression, runs[way, compression][-1], flush=True)
         nets_found[name] = _summary(name, runs)
     result = {
-        "command": f"python benchmarks/candidates.py --rounds={ROUNDS.value} --generations={GENERATIONS.value}",
+        "command": " ".join(["python benchmarks/candidates.py", *sys.argv[1:]]),
         "population": POPULATION,
-        "examples": {name: EXAMPLES[name] for name in NETS.value},
+        "examples": {name: _examples(name) for name in NETS.value},
         "nets": nets_found,
         "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "torch", "evosax")},
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
@@ -75,7 +78,8 @@ def _summary(name: str, runs: dict[Any, list[Any]]) -> dict[str, Any]:
     def median(way: str, compression: float | None, field: str) -> float:
         return statistics.median(run[field] for run in runs[way, compression])
 
-    torch, naive = (median(way, None, "candidates_per_second") for way in ("torch", "naive"))
+    torch = median("torch", None, "candidates_per_second")
+    naive = median("naive", None, "candidates_per_second") if NAIVE.value else None
     found: dict[str, Any] = {"torch": torch, "naive": naive, "torch_batch": runs["torch", None][0]["batch"]}
     found["share_of_peak"] = median("peak", None, "share")
     found["budgets"] = []
@@ -86,7 +90,7 @@ def _summary(name: str, runs: dict[Any, list[Any]]) -> dict[str, Any]:
                 "compression": compression,
                 "candidates_per_second": speeds,
                 "times_torch": {way: speed / torch for way, speed in speeds.items()},
-                "times_naive": {way: speed / naive for way, speed in speeds.items()},
+                "times_naive": {way: speed / naive for way, speed in speeds.items()} if naive else None,
                 "share_of_work": {way: median(way, compression, "work") for way in ("exact", "paired")},
                 "loss": {way: median(way, compression, "loss") for way in ("plain", "exact", "paired")},
                 # what racing costs beside the share of work it does, against the same evaluation without it
@@ -99,8 +103,13 @@ def _summary(name: str, runs: dict[Any, list[Any]]) -> dict[str, Any]:
 def _in_own_process(name: str, way: str, compression: float | None) -> dict[str, Any]:
     only = f"--only={name}:{way}" + (f":{compression}" if compression else "")
     command = [sys.executable, __file__, only, f"--generations={GENERATIONS.value}", f"--keep={KEEP.value or ''}"]
+    command += [f"--examples={EXAMPLES_OF.value}"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return json.loads(lines[-1])
+
+
+def _examples(name: str) -> int:
+    return EXAMPLES_OF.value or EXAMPLES[name]
 
 
 def _ways() -> dict[str, Callable[..., dict[str, Any]]]:
@@ -133,11 +142,11 @@ def _masked(name: str) -> Any:
         net = learning.train(
             jax.random.key(0), net, jax.device_put(data), recipe, loss=learning.cross_entropy, steps=800
         ).net
-    chosen = np.random.default_rng(0).choice(len(data.y), EXAMPLES[name], replace=False)
+    chosen = np.random.default_rng(0).choice(len(data.y), _examples(name), replace=False)
     sample = Batch(jnp.asarray(data.x[chosen]), jnp.asarray(data.y[chosen]))
     parts = groups.weight_groups(net.params)
     ranks = masks.ranks(scores.magnitude(net.params, parts))
-    chunk = min(250, EXAMPLES[name] // 8)  # paired races want more than four
+    chunk = min(250, _examples(name) // 8)  # paired races want more than four
     return evosearch.masked_loss(net, parts, ranks, sample, learning.cross_entropy, chunk=chunk)
 
 
@@ -259,8 +268,8 @@ def _naive(name: str) -> dict[str, Any]:
 
     masked = _masked(name)
     net, names = masked.net, [group.name for group in masked.groups]
-    x = masked.chunks.batch.x.reshape(-1, *masked.chunks.batch.x.shape[2:])[: EXAMPLES[name]]
-    y = masked.chunks.batch.y.reshape(-1)[: EXAMPLES[name]]
+    x = masked.chunks.batch.x.reshape(-1, *masked.chunks.batch.x.shape[2:])[: _examples(name)]
+    y = masked.chunks.batch.y.reshape(-1)[: _examples(name)]
 
     def fitness(ratios: Any, params: Any, x: Any, y: Any) -> Any:
         pruned = {}
@@ -315,9 +324,9 @@ def _peak(name: str) -> dict[str, Any]:
             times.append(time.perf_counter() - start)
         return statistics.median(times)
 
-    ours = PRODUCTS[name] * EXAMPLES[name] * len(kept) / median(lambda: evaluate(masked, kept))
+    ours = PRODUCTS[name] * _examples(name) * len(kept) / median(lambda: evaluate(masked, kept))
     if name == "lenet300":
-        left, right = jnp.ones((EXAMPLES[name], 784)), jnp.ones((784, 300))
+        left, right = jnp.ones((_examples(name), 784)), jnp.ones((784, 300))
         gemm = jax.jit(lambda left, right: left @ right)
         shapes = [(left[:b], b) for b in (250, 1000, len(left))]
         best = max(784 * 300 * b / median(lambda part=part: gemm(part, right)) for part, b in shapes)
