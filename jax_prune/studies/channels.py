@@ -81,7 +81,9 @@ class Config:
     algorithm: str = option("best1bin", "evolution: as of layerwise")
     population: int = option(20, "candidates of a generation")
     generations: int = option(14, "generations of the search, beside the initial one")
-    calibration: int = option(2000, "training examples on which candidates are compared; the best on as many others")
+    calibration: int = option(
+        2000, "training examples on which candidates are compared, half of all at most; the best on as many others"
+    )
     floor: float = option(
         0.5, "share of what the uniform cut leaves a group that a search leaves it at least; 0: one channel will do"
     )
