@@ -157,10 +157,13 @@ def _arrays(data: Batch | Iterable[Batch], name: str) -> Batch:
     return datasets.check(data, name=name) if isinstance(data, Batch) else datasets.from_batches(data, name=name)
 
 
-def calibration_sample(key: Array, train: Batch, count: int) -> Batch:
-    """``count`` training examples, drawn once, on which all candidates of a run are compared."""
+def calibration_sample(key: Array, train: Batch, count: int, after: int = 0) -> Batch:
+    """``count`` training examples, drawn once, on which all candidates of a run are compared; ``after`` so many others.
+
+    Fewer where there are fewer.
+    """
     examples = jax.tree.leaves(train.x)[0].shape[0]
-    chosen = np.sort(np.asarray(jax.random.permutation(key, examples))[: min(count, examples)])
+    chosen = np.sort(np.asarray(jax.random.permutation(key, examples))[after : after + count])
     return jax.tree.map(lambda leaf: np.asarray(leaf)[chosen], train)
 
 

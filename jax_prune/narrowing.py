@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,14 +18,12 @@ from jax_prune.pruning import channel_allocations, channel_scores, compact
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning import masks as masking
 from jax_prune.rounds import few
-from jax_prune.searching import searched, widest
-from jax_prune.stages import Stage, Stages
+from jax_prune.stages import Stage
 from jax_prune.targets import Target
 from jax_prune.types import Array, Batch, Group, Net
 
 SCORES = ("taylor", "norm", "l1", "l2", "group", "random")
 STATIC = ("uniform", "global", "group_magnitude", "lamp")
-KNOWN = ("uniform", "global", "lamp")  # their counts are a search's first candidates; group_magnitude's are uniform's
 
 
 class Chosen(NamedTuple):
@@ -85,65 +82,34 @@ def chosen_by(way: str, net: Net, target: Target) -> Chosen:
         counts = channel_allocations.by_score(
             channel_scores.lamp(ranking) if way == "lamp" else ranking, groups, limits, bounds
         )
-    return Chosen(_strongest(ranking, groups, counts), {}, {})
+    return Chosen(strongest(ranking, groups, counts), {}, {})
 
 
 def chosen_uniformly(ranking: Sequence[Array], target: Target) -> Chosen:
     """One share of every group, units by a ``ranking``: beside a search by it, what the search's counts are worth."""
     counts = channel_allocations.uniform(target.groups, target.limits, target.bounds)
-    return Chosen(_strongest(ranking, target.groups, counts), {}, {})
+    return Chosen(strongest(ranking, target.groups, counts), {}, {})
 
 
 def masked_loss(
-    net: Net, target: Target, sample: Batch, ranking: Sequence[Array], loss: ExampleFunction
-) -> evosearch.MaskedLoss:
-    """What a search asks of the net with some channels masked, the lowest of the ``ranking`` first."""
-    ranks = masking.ranks(tuple(ranking), target.groups)
-    return evosearch.masked_loss(net, target.groups, ranks, sample, loss, recalibration=few(sample.x))
-
-
-def chosen_by_search(
-    key: Array,
     net: Net,
     target: Target,
     sample: Batch,
-    ranking: tuple[Array, ...],
-    config: evosearch.Config,
+    ranking: Sequence[Array],
     loss: ExampleFunction,
-    stages: Stages,
-    memory: int,
-) -> Chosen:
-    """The counts with the least loss on the ``sample`` within the target's limits; units stay by their ``ranking``.
+    statistics: Batch | None = None,
+) -> evosearch.MaskedLoss:
+    """What a search asks of the net with some channels masked, the lowest of the ``ranking`` first.
 
-    The search begins with the allocations that need none. How many candidates at once is probed once, within ``memory``
-    bytes in all, and kept; the memory plan is printed with it.
+    Batch statistics are taken over a few of the ``sample``, or of the examples ``statistics``.
     """
-    masked = masked_loss(net, target, sample, ranking, loss)
-    fitness = evosearch.channel_loss(masked, target.limits, target.bounds)
-    start = np.stack([evosearch.genome_of(chosen_by(way, net, target).counts, target.groups) for way in KNOWN])
-
-    def probed() -> Stage:
-        genomes = jnp.tile(jnp.asarray(start[0]), (config.population, 1))
-        held = evosearch.memory.planned(masked, memory, copies=evosearch.examples.copies(config))
-        return widest(fitness, genomes, held)
-
-    width = stages("probe", probed).facts["at_once"]
-    settings = dataclasses.replace(config, at_once=width)
-    found = searched(
-        key, settings, fitness.box, fitness, start[: config.population], stages.scratch("search", "search")
-    )
-    counts = np.asarray(fitness.kept(jnp.asarray(found.best)), np.int64)
-    facts = {
-        "loss": float(found.score.value),
-        "at_once": width,
-        "work": evosearch.history.share_of_work(found.info) if width == 1 else None,
-        # their counts, by this search's own ranking
-        "known": dict(zip(KNOWN, map(float, found.info.score.value[0][: len(KNOWN)]), strict=True)),
-    }
-    return Chosen(_strongest(ranking, target.groups, counts), evosearch.history.seen(found.info, fitness), facts)
+    ranks = masking.ranks(tuple(ranking), target.groups)
+    recalibration = few((sample if statistics is None else statistics).x)
+    return evosearch.masked_loss(net, target.groups, ranks, sample, loss, recalibration=recalibration)
 
 
-def _strongest(ranking: Sequence[Array], groups: Sequence[Group], counts: np.ndarray) -> tuple[np.ndarray, ...]:
+def strongest(ranking: Sequence[Array], groups: Sequence[Group], counts: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The ``counts`` [G] highest of a ``ranking`` [n_g]: bool [n_g] of every group."""
     ranks = masking.ranks(tuple(ranking), tuple(groups))
     return tuple(
         np.asarray(rank) >= group.size - count for rank, group, count in zip(ranks, groups, counts, strict=True)

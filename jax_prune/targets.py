@@ -7,8 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jax_prune.errors import BadInput
-from jax_prune.pruning import channel_budgets, channel_costs
+from jax_prune.pruning import channel_allocations, channel_budgets, channel_costs
 from jax_prune.pruning import groups as grouping
 from jax_prune.pruning.channel_budgets import Limit
 from jax_prune.pruning.channel_costs import ChannelCost
@@ -23,7 +25,7 @@ class Target(NamedTuple):
     """Groups [G] that may be cut, what is frozen and why, costs, and the limits: the first is the one to meet.
 
     ``shares`` are what was asked for, in that order; one of the latency has a limit once it is ``timed``.
-    ``pattern`` is what else was to stay whole.
+    ``pattern`` is what else was to stay whole; ``fewest`` [G] what every group keeps at least, a step where not given.
     """
 
     groups: tuple[Group, ...]
@@ -31,6 +33,7 @@ class Target(NamedTuple):
     pattern: str
     shares: dict[str, float]
     costs: dict[str, ChannelCost]
+    fewest: tuple[int, ...] = ()
 
     @property
     def budgets(self) -> dict[str, int]:
@@ -43,8 +46,10 @@ class Target(NamedTuple):
 
     @property
     def bounds(self) -> Bounds:
-        """Every group keeps a step at least."""
-        return channel_budgets.anything(self.groups)
+        """Of the ratios: every group keeps ``fewest`` units, and a step, at least."""
+        if not self.fewest:
+            return channel_budgets.anything(self.groups)
+        return channel_budgets.at_least(self.groups, np.asarray(self.fewest))
 
     def whole(self, name: str) -> int:
         """What the dense network costs."""
@@ -101,6 +106,26 @@ def timed(target: Target, model: Latency) -> Target:
             f"{left}; {advice}"
         )
     return _checked(target._replace(costs=target.costs | {"latency": model.cost}))
+
+
+def floored(target: Target, floor: float) -> Target:
+    """The target where every group keeps at least the share ``floor`` of what the uniform cut to it leaves the group.
+
+    0: a step, as before; 1: the uniform cut and nothing else. The uniform cut itself always does, so that the limits
+    stay within reach. Raises BadInput as ``check_floor``.
+    """
+    check_floor(floor)
+    if not floor:
+        return target
+    uniform = channel_allocations.uniform(target.groups, target.limits, target.bounds)
+    # 0.1 * 30 is a little above 3 in floating point
+    return target._replace(fewest=tuple(int(np.ceil(floor * count - 1e-9)) for count in uniform))
+
+
+def check_floor(floor: float) -> None:
+    """Raises BadInput for what is no share."""
+    if not 0 <= floor <= 1:
+        raise BadInput(f"floor is {floor}: give a share of what the uniform cut leaves a group, 0 to 1")
 
 
 def seconds(name: str, spent: int) -> float:

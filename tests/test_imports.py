@@ -12,10 +12,11 @@ FLOORS = [
     {"pruning"},
     {"evosearch", "learning"},
     {"deploy", "report"},
-    {"compress", "rounds", "searching", "narrowing", "lesson", "baselines", "plan", "fitting", "targets"},
+    {"compress", "rounds", "searching", "narrowing", "counts_search", "beyond_chance", "lesson", "baselines", "plan",
+     "fitting", "targets"},
     {"studies"},
     {"cli", "flags", "__main__"},
-]
+]  # fmt: skip
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONE_ROOM = [FLOORS[0], FLOORS[5], {"cli", "flags", "__main__"}]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -135,10 +135,15 @@ class MaskedLoss:
 
         What the last chunk is filled up with stays last, and reads 0.
         """
+        means = self.each(kept)
+        return self._ordered(first(means)), means
+
+    def each(self, kept: Array) -> Means:
+        """Means [B] of counts int32 [G], one example each; what the last chunk is filled up with comes last, as 0."""
         candidate = self.prepare(kept)
         means = jax.lax.map(lambda index: self._each(candidate, index)[0], jnp.arange(self.chunk_count))
-        flat, counted = Means(*(values.reshape(-1) for values in means)), self.weights.reshape(-1) > 0
-        return self._ordered(first(flat)), Means(*(jnp.where(counted, values, 0) for values in flat))
+        counted = self.weights > 0
+        return Means(*(jnp.where(counted, values, 0).reshape(-1) for values in means))
 
     def shuffled(self, key: Array) -> MaskedLoss:
         """The same with examples in random order."""

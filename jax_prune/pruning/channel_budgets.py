@@ -35,6 +35,12 @@ def anything(groups: Sequence[Group]) -> Bounds:
     return Bounds(np.zeros(len(groups), np.float32), np.ones(len(groups), np.float32))
 
 
+def at_least(groups: Sequence[Group], fewest: ArrayLike) -> Bounds:
+    """Bounds of the ratios [G] under which every group keeps ``fewest`` units int [G] or more, up to whole steps."""
+    half = np.asarray(fewest, np.float64) - 0.5  # in the middle between two counts, where float32 rounds to neither
+    return Bounds(np.zeros(len(groups), np.float32), (1 - half / sizes(groups)).astype(np.float32))
+
+
 def kept_range(groups: Sequence[Group], bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
     """The fewest and the most units int64 [G] that a group may keep: one step at least."""
     grid = lattice.of(groups)

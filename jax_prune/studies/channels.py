@@ -81,7 +81,12 @@ class Config:
     algorithm: str = option("best1bin", "evolution: as of layerwise")
     population: int = option(20, "candidates of a generation")
     generations: int = option(14, "generations of the search, beside the initial one")
-    calibration: int = option(2000, "training examples on which candidates are compared")
+    calibration: int = option(
+        2000, "training examples on which candidates are compared, half of all at most; the best on as many others"
+    )
+    floor: float = option(
+        0.5, "share of what the uniform cut leaves a group that a search leaves it at least; 0: one channel will do"
+    )
     memory: float = option(2.0, "memory that a search may take in all, GiB")
 
     dense_steps: int = option(3000, "steps of training before channels are scored; steps come in whole hundreds")
@@ -99,7 +104,7 @@ class Config:
         ways = self.ways
         found: dict[str, str] = {}
         if "search" not in ways:
-            searched = ("algorithm", "population", "generations", "calibration", "memory")
+            searched = ("algorithm", "population", "generations", "calibration", "floor", "memory")
             found |= dict.fromkeys(searched, f"no way of {', '.join(ways)} searches")
         if not set(ways) & set(RANKED):
             found["score"] = f"no way of {', '.join(ways)} ranks by it"

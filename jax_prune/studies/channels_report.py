@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jax_prune import narrowing, storage, targets
+from jax_prune import beyond_chance, narrowing, storage, targets
 from jax_prune import report as reporting
 from jax_prune.evosearch import history
 from jax_prune.pruning import costs
@@ -217,6 +217,19 @@ def _overrun(way: reporting.Way, batch: int) -> str:
     return f"{way.name}: a call took {measured}; what is limited, at {limited}, is the predicted time."
 
 
+def _verdict(verdict: beyond_chance.Verdict, floor: float) -> str:
+    """Whose counts a search ended with, and why."""
+    found, known = verdict.losses[beyond_chance.FOUND], verdict.losses[verdict.against]
+    stood = "its own counts" if verdict.kept == beyond_chance.FOUND else f"the counts of {verdict.kept}"
+    z, beyond = verdict.z[beyond_chance.FOUND], beyond_chance.BEYOND
+    return (
+        f"search: {stood} are kept. On {verdict.examples:,} training examples that it did not see, before tuning, "
+        f"what it found loses {found:.4g} and {verdict.against}, the best known, {known:.4g}: {z:.1f} standard errors "
+        f"less, where more than {beyond:g} is beyond chance. Every group has {floor:.0%} of what uniform leaves it, or "
+        "more."
+    )
+
+
 def _notes(run: Run, ways: tuple[reporting.Way, ...]) -> tuple[str, ...]:
     config, notes = run.config, []
     if "gates" in run.ways:
@@ -226,6 +239,8 @@ def _notes(run: Run, ways: tuple[reporting.Way, ...]) -> tuple[str, ...]:
             "utility: Dynamic Channel Propagation's rule (Shen et al. 2020); that its threshold meets a target exactly "
             "is ours."
         )
+    if "search" in run.ways:
+        notes.append(_verdict(beyond_chance.Verdict(**run.ways["search"].chosen.facts["verdict"]), config.floor))
     if set(RANKED) <= set(run.ways):
         notes.append(
             f"uniform_score: one share of every group, ranked by {config.score} as in search: what search gains "

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_prune import compress, datasets, evosearch, learning, narrowing, nets, targets
+from jax_prune import compress, counts_search, datasets, evosearch, learning, narrowing, nets, targets
+from jax_prune.counts_search import Samples
 from jax_prune.errors import BadInput
 from jax_prune.fitting import check_fit
 from jax_prune.learning import gates
@@ -26,7 +27,7 @@ from jax_prune.studies import channels_latency, channels_report, measuring, opti
 from jax_prune.studies.channels import DURING, RANKED, Config
 from jax_prune.studies.channels_settings import check, memory_of, recipe_of, search_of, shares_of
 from jax_prune.targets import Target
-from jax_prune.types import Array, Batch, Net
+from jax_prune.types import Array, Net
 
 
 class Way(NamedTuple):
@@ -130,7 +131,7 @@ def _check_ways(config: Config, net: Net, target: Target, gated: Gated | None, s
         _ = jax.eval_shape(scored, net) if config.score == "taylor" else scored(net)
     if "search" in config.ways:
         unranked = [jnp.zeros(group.size) for group in target.groups]
-        masked = narrowing.masked_loss(net, target, _sample(config, splits), unranked, learning.cross_entropy)
+        masked = narrowing.masked_loss(net, target, _samples(config, splits).searched, unranked, learning.cross_entropy)
         evosearch.memory.planned(masked, memory_of(config))  # says whether the data fits
     static = [way for way in config.ways if way in narrowing.STATIC] or ["uniform"] * by_score
     flags = [narrowing.chosen_by(way, net, target).flags for way in static if target.limits]
@@ -172,7 +173,6 @@ def afterwards(
     splits: datasets.Splits, stages: Stages,
 ) -> Way:  # fmt: skip
     """Channels chosen in the trained net, cut out, and the rest tuned."""
-    sampled = partial(_sample, config, splits)
 
     def choose() -> Stage:
         if way in narrowing.STATIC:
@@ -180,9 +180,9 @@ def afterwards(
         if way == "uniform_score":
             return narrowing.stage_of(narrowing.chosen_uniformly(ranking(), target))
         return narrowing.stage_of(
-            narrowing.chosen_by_search(
-                stage_key(key, "search"), dense, target, sampled(), ranking(), search_of(config),
-                learning.cross_entropy, stages, memory_of(config),
+            counts_search.chosen_by_search(
+                stage_key(key, "search"), dense, target, config.floor, _samples(config, splits), ranking(),
+                search_of(config), learning.cross_entropy, stages, memory_of(config),
             )
         )  # fmt: skip
 
@@ -190,7 +190,7 @@ def afterwards(
     small = narrowing.cut(dense, target, chosen.flags, splits.train.x[:1])
 
     def tune() -> Stage:
-        judged = judged_as_candidates(small, sampled())
+        judged = judged_as_candidates(small, _samples(config, splits).searched)
         (before,) = learning.evaluate(judged, splits.validation, learning.correct)
         stage = _train(
             stage_key(key, "tuned"), config, small, splits, f"{way}: tune", config.tune_steps, config.tune_rate, None
@@ -244,7 +244,9 @@ def _gating(way: str, gated: Gated, target: Target) -> gates.Gating:
     return gates.by_score(gated, budgets) if way == "gates" else gates.by_utility(gated, budgets=budgets)
 
 
-def _sample(config: Config, splits: datasets.Splits) -> Batch:
-    """The training examples on which candidates are compared."""
+def _samples(config: Config, splits: datasets.Splits) -> Samples:
+    """The training examples on which candidates are compared, half of all at most, and as many others."""
     key = stage_key(jax.random.key(config.seed), "calibration")
-    return compress.calibration_sample(key, splits.train, config.calibration)
+    count = min(config.calibration, len(splits.train.x) // 2)
+    drawn = partial(compress.calibration_sample, key, splits.train, count)
+    return Samples(drawn(), drawn(after=count))

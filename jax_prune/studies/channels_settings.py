@@ -43,6 +43,7 @@ def check(config: Config) -> None:
     for name in ("dense_steps", "tune_steps"):
         if getattr(config, name) % learning.CHUNK:
             raise BadInput(f"{name} is {getattr(config, name)}: give a multiple of {learning.CHUNK}")
+    targets.check_floor(config.floor)
     shares_of(config)
     recipe_of(config)
     search_of(config)

@@ -27,6 +27,17 @@ def test_means_are_the_oracles(problem, loss, metric, oracle, chunk):
         np.testing.assert_allclose(means, oracle(problem, kept), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [1000, 33])
+def test_losses_of_single_examples_are_the_oracles_and_fillers_come_last(problem, loss, metric, oracle, chunk):
+    masked = evosearch.masked_loss(*problem, loss, metric, chunk=chunk)
+    kept, examples = [10, 50, 20], len(problem.batch.x)
+    means = jax.jit(lambda masked, kept: masked.each(kept))(masked, jnp.asarray(kept))
+    assert all(values.shape == (masked.weights.size,) and not values[examples:].any() for values in means)
+    for index in (0, 40, examples - 1):
+        one = problem._replace(batch=jax.tree.map(lambda leaf, at=index: leaf[at : at + 1], problem.batch))
+        np.testing.assert_allclose([values[index] for values in means], oracle(one, kept), rtol=1e-4, atol=1e-6)
+
+
 @given(genome=st.lists(st.floats(-5, 0, width=32), min_size=3, max_size=3), budget=st.integers(40, 190))
 @settings(max_examples=40, deadline=None)
 def test_budget_is_met_exactly_within_the_bounds(problem, loss, genome, budget):

@@ -50,6 +50,22 @@ def counts_of(group, low=1):
     return [n for n in (*range(group.step, group.size, group.step), group.size) if n >= low]
 
 
+@given(fewest=st.tuples(*(st.integers(0, size) for size in SIZES)), steps=STEPS)
+@settings(deadline=None, max_examples=60)
+def test_bounds_of_fewest_units_are_those_counts_up_to_whole_steps(fewest, steps):
+    groups = chain(steps)
+    low, high = channel_budgets.kept_range(groups, channel_budgets.at_least(groups, fewest))
+    expected = [next(n for n in counts_of(group) if n >= count) for group, count in zip(groups, fewest, strict=True)]
+    assert low.tolist() == expected and high.tolist() == list(SIZES)
+
+
+@pytest.mark.parametrize("size", [7, 4096, 999_983])
+def test_no_count_of_a_large_group_is_missed_by_rounding(size):
+    groups = (Group("a", size, (Slot("a", 1),)),)
+    for fewest in (1, 2, size // 3, size // 2 + 1, size - 1, size):
+        assert channel_budgets.kept_range(groups, channel_budgets.at_least(groups, [fewest]))[0] == fewest
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     genome=GENOMES, steps=STEPS, share=st.floats(0, 1), other=st.floats(0, 1.2), most=st.sampled_from([1.0, 0.7, 0.3])

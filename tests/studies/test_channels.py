@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import math
 
 import jax
 import numpy as np
 import pytest
 
-from jax_prune import cli, datasets, learning, narrowing, nets, progress, storage, targets
+from jax_prune import cli, counts_search, datasets, learning, narrowing, nets, progress, storage, targets
 from jax_prune.errors import BadInput
 from jax_prune.pruning import channel_costs, costs
 from jax_prune.studies import channels, channels_settings
@@ -102,6 +103,19 @@ def test_the_report_agrees_with_itself(finished):
     assert report.command.startswith("jax-prune channels --workdir=W --preset=")
 
 
+def test_the_report_says_whose_counts_a_search_ended_with(finished):
+    folder, report, *_ = finished
+    facts = storage.load_arrays(folder / "ways/search/search.safetensors")[1]
+    verdict, counts = facts["verdict"], facts["counts"]
+    assert tuple(counts[verdict["kept"]]) == report.ways[0].kept and set(counts) == {"search", *counts_search.KNOWN}
+    (note,) = (note for note in report.notes if note.startswith("search: "))
+    whose = "its own counts" if verdict["kept"] == "search" else f"the counts of {verdict['kept']}"
+    assert f"{whose} are kept" in note and f"loses {verdict['losses']['search']:.4g}" in note
+    uniform = next(way.kept for way in report.ways if way.name == "uniform_score")
+    assert tuple(counts["uniform"]) == uniform
+    assert all(own >= TINY.floor * even for own, even in zip(counts["search"], uniform, strict=True))
+
+
 def test_what_a_search_holds_is_said_once_before_it(finished):
     (line,) = (note for note in finished[3] if note.startswith("memory of a search: data "))
     assert line.endswith("2.1 GB")
@@ -156,6 +170,9 @@ def test_a_finished_run_is_read_and_not_computed_again(finished, monkeypatch):
         ({"round_to": 0}, "round_to is 0"),
         ({"memory": 1e-4}, "calibration data takes .* the memory limit is .*: raise memory"),
         ({"population": 2}, "population is 2"),
+        ({"floor": 1.5}, "floor is 1.5: give a share of what the uniform cut leaves a group, 0 to 1"),
+        ({"floor": -0.1}, "floor is -0.1"),
+        ({"floor": math.nan}, "floor is nan"),
         ({"tune_steps": 150}, "tune_steps is 150: give a multiple of 100"),
     ],
 )
@@ -166,10 +183,13 @@ def test_what_cannot_be_done_is_refused_before_any_training(tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_flags_that_nothing_reads_are_refused(capsys, tmp_path):
-    flags = ["channels", f"--workdir={tmp_path}", "--config.way=gates", "--config.score=l1"]
+@pytest.mark.parametrize(
+    ("flag", "why"), [("score=l1", "no way of gates ranks by it"), ("floor=0.3", "no way of gates searches")]
+)
+def test_flags_that_nothing_reads_are_refused(capsys, tmp_path, flag, why):
+    flags = ["channels", f"--workdir={tmp_path}", "--config.way=gates", f"--config.{flag}"]
     assert cli.main(flags) == 2
-    assert "score=l1 would do nothing, since no way of gates ranks by it" in capsys.readouterr().err
+    assert f"{flag} would do nothing, since {why}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("way", narrowing.STATIC)
