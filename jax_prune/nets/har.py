@@ -24,6 +24,7 @@ from flax import nnx
 
 from jax_prune.errors import BadInput
 from jax_prune.nets import recurrent
+from jax_prune.nets.lowering import conv_general
 from jax_prune.nets.recurrent import Carry
 from jax_prune.types import Array, Net, Tree
 
@@ -163,7 +164,15 @@ def _cell(name: str, inputs: int, units: int, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def _convolution(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Conv:
-    return nnx.Conv(inputs, outputs, (KERNEL,), padding="CAUSAL", kernel_init=he_normal, rngs=rngs)
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (KERNEL,),
+        padding="CAUSAL",
+        kernel_init=he_normal,
+        conv_general_dilated=conv_general,
+        rngs=rngs,
+    )
 
 
 def _product(convolution: Any, window: Array) -> Array:

@@ -18,25 +18,30 @@ import jax.numpy as jnp
 from jax_prune.types import Array
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+LAYOUTS = {3: ("NTC", "TIO", "NTC"), 4: LAYOUT}
 FEW_GROUPS = 4  # of channels; with more, each group's matrix product is too narrow to gain anything
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv_general(lhs: Array, rhs: Array, window_strides: Any = (1, 1), padding: Any = "VALID", **options: Any) -> Array:
-    """``lax.conv_general_dilated`` for NHWC images [B, H, W, C] and HWIO kernels.
+    """``lax.conv_general_dilated`` for NHWC images [B, H, W, C] and HWIO kernels, or windows [B, T, C] and TIO kernels.
 
     Where a convolution without dilation, of at most four groups, is differentiated on CPU, it becomes one matrix
     product a group with the gathered patches [B, h, w, kh*kw*C], or, small kernels on large maps, only its gradient by
-    the kernel does; anything else goes to XLA.
+    the kernel does; anything else goes to XLA. Windows are images one pixel high.
     """
-    if jax.default_backend() == "cpu" and lhs.ndim == 4 and _is_plain(options):
+    if jax.default_backend() == "cpu" and _is_plain(lhs.ndim, options):
         strides = tuple(map(int, window_strides))
         if isinstance(padding, str):
-            padding = jax.lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+            padding = jax.lax.padtype_to_pads(lhs.shape[1:-1], rhs.shape[:-2], strides, padding)
         pads = tuple((int(low), int(high)) for low, high in padding)
+        groups = int(options.get("feature_group_count", 1))
+        if min(map(min, pads)) >= 0 and lhs.ndim == 4:
+            return _convolution(lhs, rhs, _Window(strides, pads, groups))
         if min(map(min, pads)) >= 0:
-            return _convolution(lhs, rhs, _Window(strides, pads, int(options.get("feature_group_count", 1))))
+            flat = _Window((1, *strides), ((0, 0), *pads), groups)
+            return _convolution(lhs[:, None], rhs[None], flat).squeeze(1)
     return jax.lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
 
 
@@ -187,14 +192,14 @@ def _windows(x: Array, size: Sequence[int], strides: Sequence[int]) -> list[Arra
     ]
 
 
-def _is_plain(options: dict[str, Any]) -> bool:
+def _is_plain(ndim: int, options: dict[str, Any]) -> bool:
+    """Channels last in images or windows, no dilation, few groups."""
     dimensions = options.get("dimension_numbers")
-    plain_layout = dimensions is not None and (
-        tuple(dimensions) == LAYOUT
-        or (dimensions == jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)))
-    )
+    last = LAYOUTS.get(ndim)
     return (
-        plain_layout
+        last is not None
+        and dimensions is not None
+        and (tuple(dimensions) == last or dimensions == jax.lax.conv_dimension_numbers((1,) * ndim, (1,) * ndim, last))
         and set(options.get("lhs_dilation") or (1,)) == {1}
         and set(options.get("rhs_dilation") or (1,)) == {1}
         and options.get("feature_group_count", 1) <= FEW_GROUPS
