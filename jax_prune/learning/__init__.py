@@ -4,7 +4,8 @@ from jax_prune.learning.augmentation import CROP_AND_FLIP, Augmentation, InTurn,
 from jax_prune.learning.evaluation import evaluate, outputs_of
 from jax_prune.learning.gates import Gating, ScoreGates, UtilityGates, by_score, by_utility
 from jax_prune.learning.gradients import Moments, mean_over_batches, moments
-from jax_prune.learning.loop import CHUNK, Recipe, Recovery, Trained, chunks_of, train
+from jax_prune.learning.handling import Handling
+from jax_prune.learning.loop import Recovery, Trained, train
 from jax_prune.learning.objectives import (
     Distillation,
     ExampleFunction,
@@ -13,6 +14,8 @@ from jax_prune.learning.objectives import (
     cross_entropy,
     with_teacher,
 )
+from jax_prune.learning.seeds import train_seeds
+from jax_prune.learning.steps import CHUNK, Recipe, chunks_of
 from jax_prune.learning.teaching import answers, check_answers, teacher_of
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "Distillation",
     "ExampleFunction",
     "Gating",
+    "Handling",
     "InTurn",
     "Moments",
     "RandomFlip",
@@ -46,5 +50,6 @@ __all__ = [
     "outputs_of",
     "teacher_of",
     "train",
+    "train_seeds",
     "with_teacher",
 ]
