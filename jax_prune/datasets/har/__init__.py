@@ -11,7 +11,8 @@ from __future__ import annotations
 from jax_prune.datasets.har.protocols import Fold, held_out_subjects, leave_one_subject_out, random_windows
 from jax_prune.datasets.har.scaling import Scaling, fit, standardised
 from jax_prune.datasets.har.series import UNLABELLED, Recording, Recordings, gather, with_channels
-from jax_prune.datasets.har.sets import NAMES, load
+from jax_prune.datasets.har.sets import NAMES, caution, load
+from jax_prune.datasets.har.task import Task
 from jax_prune.datasets.har.windows import Windows, cut
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "Recording",
     "Recordings",
     "Scaling",
+    "Task",
     "Windows",
+    "caution",
     "cut",
     "fit",
     "gather",

@@ -72,9 +72,14 @@ def load(name: str = "watch", *, data_dir: str | os.PathLike[str] | None = None)
     folder = tfds_files.find(name, where)
     if folder is None:
         raise BadInput(f"{name} is not in {where}; run: jax-prune data prepare {name} --from DIR --data_dir {where}")
-    if SOURCES[name].caution:
-        progress.note(f"{name}: {SOURCES[name].caution}")
+    if said := caution(name):
+        progress.note(f"{name}: {said}")
     return described(name, series_files.read(folder))
+
+
+def caution(name: str) -> str:
+    """What a report on the set ``name`` should say of it; empty for most."""
+    return SOURCES[name].caution if name in SOURCES else ""
 
 
 def described(name: str, recordings: Sequence[Recording]) -> Recordings:
