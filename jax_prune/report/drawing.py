@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from jax_prune.report import wording
+
 # CSS variable -> its colour in the light theme; the dark one's are in style.py.
 LIGHT = {
     "ink": "#1b2330",
@@ -149,6 +151,20 @@ def value_scale(axes: Any, values: np.ndarray) -> None:
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def count_scale(axes: Any, counts: Sequence[int]) -> None:
+    """A log x axis over counts, with ticks in short: 3k, 1M."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    positive = [max(count, 1) for count in counts]
+    times = max(positive) / min(positive)
+    axes.set_xscale("log")
+    margin = max(times, 2) ** 0.04
+    axes.set_xlim(min(positive) / margin, max(positive) * margin)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if times > 1e3 else (1.0, 3.0) if times > 30 else (1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: wording.short(value)))
 
 
 def whole_numbers(axes: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from jax_prune.report import drawing, sections, wording
+from jax_prune.report import drawing, recognition_sections, sections, wording
 from jax_prune.report.markup import (
     Cell,
     Html,
@@ -31,6 +31,7 @@ def html(report: Report) -> str:
         paragraph("" if pictures else NO_PICTURES, "warn"),
         _cards(report),
         _comparison(report),
+        *recognition_sections.recognition(report),
         sections.way_tables(report),
         sections.layers(report),
         *(sections.pictures(report) if pictures else ()),

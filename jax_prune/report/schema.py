@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_prune.report import parse
+from jax_prune.report.recognition import Recognition
 
 FORMAT = 1
 
@@ -334,6 +335,7 @@ class Report:
     baselines: Baselines = field(default_factory=Baselines)
     ways: tuple[Way, ...] = ()
     latency: LatencyModel | None = None
+    recognition: Recognition | None = None
     measure: str = "error"
     stand_in: str = ""
     command: str = ""

@@ -29,6 +29,7 @@ h2 { font-size: 1.12rem; margin: 0 0 4px; letter-spacing: -0.005em; }
 p { margin: 0 0 12px; max-width: 100ch; }
 .muted { color: var(--muted); }
 .small { font-size: 0.86rem; }
+.beneath { margin: 10px 0 0; }
 .warn { border-left: 3px solid var(--series-1); background: var(--card); padding: 8px 12px;
   border-radius: 0 8px 8px 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 14px;
@@ -64,6 +65,8 @@ td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6.6em;
 th.text, td.text { text-align: left; white-space: normal; min-width: 11em; }
 th.wrap, td.wrap { white-space: normal; vertical-align: bottom; }
 td.best { font-weight: 650; color: var(--series-2); }
+tr.first td { color: var(--series-2); }
+tr.first td:first-child { font-weight: 650; }
 tr.total td { font-weight: 650; border-top: 1px solid var(--muted); }
 td.bar { width: 34%; min-width: 56px; }
 .bar div { background: var(--line); border-radius: 4px; height: 9px; overflow: hidden; }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jax_prune.report import correlation, trades, ways, wording
+from jax_prune.report import correlation, recognition_rows, trades, ways, wording
 from jax_prune.report.schema import Report
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def markdown(report: Report) -> str:
     parts += [escape(note) for note in report.notes]
     parts += [
         _comparison(report),
+        *_recognition(report),
         _ways(report),
         _layers(report),
         _rounds(report),
@@ -72,7 +73,8 @@ def summary(report: Report) -> Group:
     factor = report.compression
     last = Text(f"compression {wording.times(factor.weights)} of weights, {wording.times(factor.all)} with biases")
     missed = [Text(line, "bold") for line in (wording.missed_line(report),) if line]
-    return Group(title, data, _comparison_table(report), _layer_table(report), last, *missed)
+    recognition = _recognition_tables(report)
+    return Group(title, data, _comparison_table(report), *recognition, _layer_table(report), last, *missed)
 
 
 def show(report: Report, page: str | Path | None = None) -> None:
@@ -98,6 +100,14 @@ def _layer_table(report: Report) -> Any:
     return _terminal_table(("group", "before", "", "after", "kept"), rows)
 
 
+def _recognition_tables(report: Report) -> list[Any]:
+    from rich.text import Text
+
+    brief = recognition_rows.brief(report.recognition) if report.recognition else []
+    tables = [(Text(entry.explanation, "dim"), _terminal_table(entry.head, entry.rows)) for entry in brief]
+    return [part for pair in tables for part in pair]
+
+
 def _terminal_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     from rich import box
     from rich.table import Table
@@ -114,6 +124,16 @@ def _terminal_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
 def _comparison(report: Report) -> str:
     rows = [(line.label, line.before, line.after, line.note) for line in wording.before_after(report)]
     return table(("", "dense", "pruned", "counted"), rows)
+
+
+def _recognition(report: Report) -> list[str]:
+    found = recognition_rows.tables(report.recognition) if report.recognition else []
+    return [
+        _titled(escape(entry.title), "\n\n".join(
+            (escape(entry.explanation), table(entry.head, entry.rows), *map(escape, (*entry.remarks, *entry.warnings)))
+        ))
+        for entry in found
+    ]  # fmt: skip
 
 
 def _ways(report: Report) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jax_prune.report import trades, wording
-from jax_prune.report.drawing import MUTED, SERIES, canvas, floats, legend, tip, value_scale
+from jax_prune.report.drawing import MUTED, SERIES, canvas, count_scale, floats, legend, tip, value_scale
 from jax_prune.report.schema import Report, TradeOff, TradePoint
 
 DOT: dict[str, Any] = {"markersize": 5.5, "markeredgewidth": 0.5, "markeredgecolor": MUTED}  # seen on dark, too
@@ -103,17 +103,10 @@ def _scales(axes: Any, report: Report, found: Sequence[TradeOff]) -> None:
 
     The picture begins where points become useful.
     """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, SymmetricalLogLocator
+    from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
     points = [point for entry in found for point in (*_useful(entry), entry.dense)]
-    params = [max(point.params, 1) for point in points]
-    times = max(params) / min(params)
-    axes.set_xscale("log")
-    margin = max(times, 2) ** 0.04
-    axes.set_xlim(min(params) / margin, max(params) * margin)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if times > 1e3 else (1.0, 3.0) if times > 30 else (1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: wording.short(value)))
+    count_scale(axes, [point.params for point in points])
     heights = floats([_height(report, point) for point in points])
     value_scale(axes, heights)
     if report.measure == "error" and heights.min() <= 0 < heights.max():

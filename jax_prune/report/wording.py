@@ -20,6 +20,7 @@ NAMES = {
     "uniform_score": "uniform by score",
 }
 DASH = "–"
+SAMPLE = "sample"  # what the time of one step of a stream is of, beside batch sizes
 
 
 class Line(NamedTuple):
@@ -38,9 +39,14 @@ def allocator(name: str) -> str:
 
 def measured(report: Report, value: float | None) -> str:
     """An error as a percentage, or the value of the user's own measure as it is."""
-    if value is None:
-        return DASH
-    return f"{100 * value:.2f} %" if report.measure == "error" else f"{value:.4g}"
+    if value is None or report.measure == "error":
+        return percent(value)
+    return f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with two decimals."""
+    return DASH if value is None else f"{100 * value:.2f} %"
 
 
 def count(value: int | None) -> str:
@@ -117,7 +123,8 @@ def before_after(report: Report) -> list[Line]:
     ]
     for batch in dense.seconds:
         before, after = (milliseconds(side.seconds.get(batch)) for side in (dense, pruned))
-        lines.append(Line(f"latency, batch {batch}", before, after, "median of warm jitted calls"))
+        of = "sample of a stream" if batch == SAMPLE else f"batch {batch}"
+        lines.append(Line(f"latency, {of}", before, after, "median of warm jitted calls"))
     if report.budget is not None:
         asked = report.budget
         model = f", at most {count(asked.reached)} by the search's model" if asked.reached != asked.measured else ""
@@ -135,9 +142,12 @@ def start_line(report: Report) -> str:
     if start.steps is not None:
         parts.append(f"{count(start.steps)} training steps")
     detail = f": {', '.join(parts)}" if parts else ""
+    steps = (report.dense.steps, report.pruned.steps)
+    longer = steps[0] is not None and steps[1] is not None and steps[0] > steps[1]
+    trained = f"for {count(steps[0])} steps, the pruned network for {count(steps[1])} in all."
     return (
-        f"Pruning began from a dense network{detail}. The dense column is a reference network trained for as "
-        "many steps as the pruned network had in all."
+        f"Pruning began from a dense network{detail}. The dense column is a reference network trained "
+        f"{trained if longer else 'for as many steps as the pruned network had in all.'}"
     )
 
 
@@ -151,8 +161,13 @@ def missed_line(report: Report) -> str:
 
 
 def net(report: Report) -> str:
-    """The network's name, with its width where that is not the published one; a library's run has none."""
+    """The network's name, with its width where that is not the published one; a library's run has none.
+
+    Of a run that compares networks it is the best one.
+    """
     name, width = report.config.get("net"), report.config.get("width", 1)
+    if report.recognition is not None:
+        name = report.recognition.confused
     if not name:
         return DASH
     return str(name) if width == 1 else f"{name} × {width:g}"

@@ -27,6 +27,7 @@ from jax_prune.report import (
     Way,
     correlations,
 )
+from jax_prune.report.recognition import ClassScores, Protocol, Recognition, Recognizer, Rung, Scored
 
 SIZES = {"ip1": 784 * 300 + 300, "ip2": 300 * 100 + 100, "ip3": 100 * 10 + 10}
 TARGETS = (142_900, 76_500, 41_000, 21_900, 11_750, 6_347)
@@ -216,4 +217,83 @@ def narrowed(example: Report) -> Report:
     return dataclasses.replace(
         example, study="channels", dense=dense, pruned=ways[0].network, layers=layers, ways=ways, trade_off=None,
         rounds=(), search=None, history=(), baselines=Baselines(outcomes=make_outcomes()),
+    )  # fmt: skip
+
+
+HAPT = ("walking", "walking_upstairs", "walking_downstairs", "sitting", "standing", "laying")
+NETS = {
+    "cnn_bigru": 0.965, "cnn_gru": 0.962, "cnn_bilstm": 0.958, "cnn_lstm": 0.951, "bigru": 0.946, "bilstm": 0.943,
+    "gru": 0.938, "lstm": 0.921,
+}  # fmt: skip
+WEIGHTS, HIDDEN = (0.5, 0.75, 0.9, 0.95), (0.25, 0.5, 0.75)
+
+
+def make_scored(accuracy: float, draw: np.random.Generator, seeds: int = 3) -> Scored:
+    found = (accuracy + draw.normal(0, 0.004, seeds)).clip(0, 1)
+    return Scored(tuple(found.tolist()), tuple((found - 0.004).tolist()), tuple((found + 0.011).clip(0, 1).tolist()))
+
+
+def make_ladders(net: str, params: int, seconds: float, draw: np.random.Generator) -> list[Rung]:
+    def rung(way: str, removed: float, left: float, lost: float, place: int, times: dict[str, float]) -> Rung:
+        scored, kept = make_scored(NETS[net] - lost, draw), round(params * left)
+        return Rung(net, way, removed, scored, kept, 128 * kept, 1500 + 400 * place, 5 * kept, times)
+
+    weights = [rung("weights", share, 1 - share, 0.03 * share**9, place + 1, {}) for place, share in enumerate(WEIGHTS)]
+    hidden = [
+        rung("hidden", share, (1 - share) ** 1.6, 0.02 * share**3, place + 1, {"1": seconds * (1 - 0.7 * share)})
+        for place, share in enumerate(HIDDEN)
+    ]
+    return [*weights, *hidden]
+
+
+def make_recognition() -> Recognition:
+    """Eight networks of three seeds on six activities, two of them pruned in both ways."""
+    draw = np.random.default_rng(1)
+    params = {name: (240_000 if "bi" in name else 110_000) + 9_000 * ("cnn" in name) for name in NETS}
+    seconds = {name: 1e-3 * (2.1 if "bi" in name else 1.2) * (0.5 if "cnn" in name else 1.0) for name in NETS}
+    networks = tuple(
+        Recognizer(
+            name, make_scored(accuracy, draw), params[name], 128 * params[name], 1500,
+            {"1": seconds[name], "256": 40 * seconds[name]} | ({} if "bi" in name else {"sample": 4.2e-5}),
+        )
+        for name, accuracy in NETS.items()
+    )  # fmt: skip
+    longer = tuple(
+        dataclasses.replace(own, scored=make_scored(NETS[own.name] + 0.002, draw), steps=3100) for own in networks[:2]
+    )
+    counts = draw.multinomial(900, [0.01, 0.012, 0.008, 0.0, 0.005, 0.965], 6)
+    confusion = tuple(tuple(np.roll(row, k + 1).tolist()) for k, row in enumerate(counts))
+    return Recognition(
+        networks=networks,
+        classes=tuple(ClassScores(name, 0.95 + 0.005 * k, 0.96, 0.955, 300) for k, name in enumerate(HAPT)),
+        confusion=confusion,
+        confused="cnn_bigru",
+        windows={"train": 7_412, "validation": 1_203, "test": 1_800},
+        measured_on="test subjects 22, 23, 24, 25, 26, 27, 28, 29, 30",
+        reference=longer,
+        ladders=tuple(
+            rung for name in list(NETS)[:2] for rung in make_ladders(name, params[name], seconds[name], draw)
+        ),
+        shown={"weights": 0.9, "hidden": 0.5},
+        tolerance=0.005,
+        protocols=(
+            Protocol(
+                "random windows", "cnn_bigru", (0.9881, 0.9893, 0.9876), (0.987, 0.988, 0.986),
+                "random windows: 812 of 1045 test windows share samples with windows trained on or validated with, and "
+                "1045 are of subjects seen there; accuracy on a new wearer will be lower",
+                {"complex": 0.9889, "simple": 0.9944, "simple and complex": 0.9878}, "a paper of 2021, on other data",
+            ),
+            Protocol("leave one subject out", "cnn_bigru", tuple(draw.uniform(0.85, 1, 30)), tuple([0.93] * 30)),
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def recognizing(example: Report) -> Report:
+    """Networks over seeds and their ladders; sides and layers are those of one pruned network."""
+    found = make_recognition()
+    return dataclasses.replace(
+        example, study="har", title="cnn_bigru on hapt, basic activities: 90 % of weights removed", dataset="hapt",
+        recognition=found, trade_off=None, rounds=(), search=None, history=(), baselines=Baselines(),
+        config={"units": 128},
     )  # fmt: skip
