@@ -36,6 +36,7 @@ BASE = [
     "optax>=0.2.4",
     "rich>=13.0",
     "safetensors>=0.4.3",
+    "scikit-learn>=1.5",
     "scipy>=1.13",
     "tensorflow-datasets>=4.9.10",
     "zstandard>=0.22",
@@ -46,9 +47,9 @@ EXTRAS = {
     # The packed format is safetensors and zstandard, which the base has; targets beyond it go here.
     "deploy": [],
     "report": ["matplotlib>=3.9", "plotly>=5.22"],
-    # Oracles: torch and scikit-learn are used where they are installed and skipped where not.
+    # An oracle: torch is used where it is installed and skipped where not.
     "test": ["hypothesis>=6.100", "mypy>=1.11", "pymoo>=0.6.1", "pytest>=8.2", "pytest-xdist>=3.6", "ruff>=0.6"],
-    "bench": ["scikit-learn>=1.5", "torch>=2.4"],
+    "bench": ["torch>=2.4"],
 }
 
 setup(

@@ -99,7 +99,8 @@ def _study(name: str, arguments: list[str]) -> int:
     if wants_help(arguments):
         values, config = _preset(name, arguments)
         print((study.__doc__ or "").strip())
-        print(f"\nflags (defaults: those of --preset={values.preset} --config.net={config.net})")
+        net = f" --config.net={config.net}" if hasattr(config, "net") else ""
+        print(f"\nflags (defaults: those of --preset={values.preset}{net})")
         print(flags.describe(_study_flags(config)))
         return 0
     config, workdir = configured(name, arguments)
@@ -126,7 +127,7 @@ def _preset(name: str, arguments: list[str]) -> tuple[absl_flags.FlagValues, Any
     study = _module(name)
     values = _study_flags(study.Config.preset())
     _no_more(flags.parse(values, [argument for argument in arguments if argument not in HELP]), name)
-    net = flags.given(values).get("net", study.Config().net)
+    net = flags.given(values).get("net", getattr(study.Config(), "net", ""))
     return values, study.Config.preset(net, values.preset)
 
 

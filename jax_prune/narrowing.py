@@ -132,22 +132,24 @@ def read(stage: Stage) -> Chosen:
 def save(
     path: Path,
     small: Net,
-    target: Target,
-    chosen: Chosen,
+    groups: Sequence[Group],
+    flags: Sequence[np.ndarray],
     made: dict[str, Any],
     example: Any,
     dataset: str | None = None,
-) -> None:
+    fed: dict[str, Any] | None = None,
+) -> int:
     """The smaller network: its arrays, which units of which groups they are, and what the whole one was ``made`` of.
 
-    ``made`` are the arguments of ``nets.build``; ``dataset`` is what it was trained on.
+    ``flags`` bool [n_g] of every group; ``made`` are the arguments of ``nets.build``; ``dataset`` is what it was
+    trained on, and ``fed``, JSON, what else is to be known to feed it. Gives the file's bytes.
     """
     trees = {"params": small.params, **({"state": small.state} if small.state else {})}
     flat = {name: np.asarray(leaf) for name, leaf in storage.flatten_paths(trees).items()}
-    kept = {g.name: np.flatnonzero(flag).tolist() for g, flag in zip(target.groups, chosen.flags, strict=True)}
+    kept = {g.name: np.flatnonzero(flag).tolist() for g, flag in zip(groups, flags, strict=True)}
     input_of = {"shape": list(example.shape[1:]), "dtype": str(example.dtype)}
-    meta = {"kind": "compact", "made": made, "input": input_of, "kept": kept, "dataset": dataset}
-    storage.save_arrays(path, flat, meta)
+    meta = {"kind": "compact", "made": made, "input": input_of, "kept": kept, "dataset": dataset, "fed": fed}
+    return storage.save_arrays(path, flat, meta)
 
 
 class Saved(NamedTuple):
@@ -158,6 +160,7 @@ class Saved(NamedTuple):
     made: dict[str, Any]
     dataset: str | None
     example: jax.ShapeDtypeStruct  # leading axis 1
+    fed: dict[str, Any]
 
 
 def load(path: str | Path) -> Net:
@@ -172,7 +175,9 @@ def read_saved(path: str | Path) -> Saved:
     """All that ``save`` wrote. Raises BadInput for another file, or one that was cut from another network."""
     arrays, meta = storage.load_arrays(path)
     if meta.get("kind") != "compact":
-        raise BadInput(f"{path} holds no smaller network: give a compact.safetensors that jax-prune channels wrote")
+        raise BadInput(
+            f"{path} holds no smaller network: give a compact.safetensors that jax-prune channels or har wrote"
+        )
     whole = nets.build(**meta["made"])
     example = jax.ShapeDtypeStruct((1, *meta["input"]["shape"]), meta["input"]["dtype"])
     groups = {group.name: group for group in grouping.trace(whole, example)}
@@ -182,4 +187,4 @@ def read_saved(path: str | Path) -> Saved:
     small = compact(whole, found, [np.asarray(kept) for kept in meta["kept"].values()], example=example)
     trees = jax.tree.map(jnp.asarray, storage.unflatten_paths(arrays))
     net = small.replace(params=trees["params"], state=trees.get("state", {}))
-    return Saved(net, whole, meta["made"], meta.get("dataset"), example)
+    return Saved(net, whole, meta["made"], meta.get("dataset"), example, meta.get("fed") or {})

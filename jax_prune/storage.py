@@ -60,12 +60,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def save_arrays(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-    """A safetensors file whose header carries ``meta`` (JSON) and a SHA-256 over arrays and meta."""
+def save_arrays(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> int:
+    """A safetensors file whose header carries ``meta`` (JSON) and a SHA-256 over arrays and meta; its bytes."""
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = json.dumps(meta)
     header = {"format": FORMAT, "meta": text, "sha256": _digest(arrays, text)}
-    write_bytes(path, safetensors.numpy.save(arrays, metadata=header))
+    data = safetensors.numpy.save(arrays, metadata=header)
+    write_bytes(path, data)
+    return len(data)
 
 
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -43,8 +43,9 @@ def write(run: Run, folder: Path) -> reporting.Report:
     for way, found in run.ways.items():
         place = folder / MODEL if way == run.config.way else folder / "ways" / way / MODEL
         narrowing.save(
-            place, found.net, run.target, found.chosen, options.made_of(run.config), run.example, run.config.dataset
-        )
+            place, found.net, run.target.groups, found.chosen.flags, options.made_of(run.config), run.example,
+            run.config.dataset,
+        )  # fmt: skip
     if "search" in run.ways:
         names = [group.name for group in run.target.groups]
         rows = history.rows(run.ways["search"].chosen.arrays, names, names)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jax_prune import datasets, learning, narrowing, nets, storage
+from jax_prune.datasets.har import Task
 from jax_prune.deploy import packed
 from jax_prune.errors import BadInput
 from jax_prune.pruning import costs
@@ -48,12 +49,15 @@ def model_of(workdir: Path) -> str:
 def _packed(path: str, data_dir: str | None) -> Measured:
     held = packed.read_packed(path)
     if not {"net", "dataset"} <= set(held.spec):
-        raise BadInput(f"{path} does not say of which net and data set it is: only nets of 'jax-prune layerwise' do")
-    net = nets.build(held.spec["net"], **{name: held.spec[name] for name in ("width",) if name in held.spec})
+        raise BadInput(
+            f"{path} does not say of which net and data set it is: only nets of jax-prune layerwise and har do"
+        )
+    given = {name: held.spec[name] for name in ("width",) if name in held.spec}
+    net = nets.build(held.spec["net"], **given, **held.spec.get("options", {}))
     _check_fit(path, net.params, held.params)
     _check_fit(path, net.state, held.state)
     params, state = (jax.tree.map(jnp.asarray, tree) for tree in (held.params, held.state))
-    error = _error(net.replace(params=params, state=state), held.spec["dataset"], data_dir)
+    error = _error(net.replace(params=params, state=state), held.spec["dataset"], data_dir, held.spec.get("task"))
     masks = storage.flatten_paths(held.masks)
     leaves = tuple((name, int(mask.size), int(mask.sum())) for name, mask in masks.items())
     size = Path(path).stat().st_size
@@ -64,8 +68,8 @@ def _packed(path: str, data_dir: str | None) -> Measured:
 def _compact(path: str, data_dir: str | None) -> Measured:
     found = narrowing.read_saved(path)
     if found.dataset is None:
-        raise BadInput(f"{path} does not say on which data set it was trained: run 'jax-prune channels' again")
-    error = _error(found.net, found.dataset, data_dir)
+        raise BadInput(f"{path} does not say on which data set it was trained: run the study again")
+    error = _error(found.net, found.dataset, data_dir, found.fed.get("task"))
     before, after = (
         {name: int(np.size(leaf)) for name, leaf in storage.flatten_paths(net.params).items() if not name.endswith("/")}
         for net in (found.whole, found.net)
@@ -78,8 +82,10 @@ def _compact(path: str, data_dir: str | None) -> Measured:
     return Measured(path, name, found.dataset, leaves, counted, Path(path).stat().st_size, error, (macs[0], macs[1]))
 
 
-def _error(net: Net, dataset: str, data_dir: str | None) -> float:
-    test = datasets.load(dataset, data_dir=data_dir).test()
+def _error(net: Net, dataset: str, data_dir: str | None, task: dict[str, Any] | None) -> float:
+    """On the test split; of a recognition ``task``, on its test subjects' windows."""
+    splits = Task.of(task).fold(data_dir).splits if task else datasets.load(dataset, data_dir=data_dir)
+    test = splits.test()
     return 1 - learning.evaluate(net, test, learning.correct)[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -24,16 +25,16 @@ def refuse_idle(idle: Mapping[str, str], given: Mapping[str, Any]) -> None:
 
 
 def at_least(config: Any, bounds: Mapping[str, float]) -> None:
-    """Raises BadInput for a setting below its bound."""
+    """Raises BadInput for a setting below its bound, or that is no finite number."""
     for name, bound in bounds.items():
-        if getattr(config, name) < bound:
+        if not bound <= getattr(config, name) < math.inf:
             raise BadInput(f"{name} is {getattr(config, name)}: give at least {bound}")
 
 
 def above_zero(config: Any, names: Sequence[str]) -> None:
-    """Raises BadInput for a setting that is not."""
+    """Raises BadInput for a setting that is not, or is no finite number."""
     for name in names:
-        if getattr(config, name) <= 0:
+        if not 0 < getattr(config, name) < math.inf:
             raise BadInput(f"{name} is {getattr(config, name)}: give a number above 0")
 
 
