@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from jax_prune import cli, learning, narrowing, nets, storage
+from jax_prune import cli, datasets, learning, narrowing, nets, storage
 from jax_prune.datasets import har as recordings
 from jax_prune.deploy import packed
 from jax_prune.errors import BadInput
 from jax_prune.pruning import costs
 from jax_prune.report import Report
-from jax_prune.studies import har, har_measuring, har_report, har_settings
+from jax_prune.studies import har, har_measuring, har_report, har_run, har_settings
 from jax_prune.studies.har import PRESETS, Config
 from jax_prune.studies.har_ladders import Pruned
 from jax_prune.studies.har_run import Architecture
@@ -296,3 +296,23 @@ def test_the_report_of_a_run_is_whole(finished):
     assert report.command.startswith("jax-prune har --workdir=W --preset=default")
     for name in ("gru", "cnn_gru", "ROW", "hidden units"):
         assert name in (folder / "report.html").read_text()
+
+
+def test_twentes_preset_finds_every_activity_in_every_part(tmp_path):
+    """Thirteen blocks in the published format, small: six of ten participants showed all."""
+    pytest.importorskip("array_record")
+    draws, lengths = np.random.default_rng(0), {code: 200 for code in range(11111, 11124)}
+    codes = np.repeat(list(lengths), list(lengths.values()))
+    stamps = 1_400_000_000_000 + 20 * np.arange(len(codes))
+    lines = [
+        ",".join(map(str, [stamp, *np.round(draws.normal(size=12), 5), code]))
+        for stamp, code in zip(stamps, codes, strict=True)
+    ]
+    (tmp_path / "smartphoneatwrist.csv").write_text("\n".join(lines) + "\n")
+    datasets.prepare("utwente", tmp_path, tmp_path / "data")
+    config = dataclasses.replace(Config.preset(preset="utwente"), data_dir=str(tmp_path / "data"), length=10, hop=5,
+                                 nets=("gru",), units=4, weights=(), hidden=(0.5,), prune=1)  # fmt: skip
+    _, fold = har_run.examined(config)
+    for part in (fold.train, fold.validation, fold.test):
+        assert set(part.y.tolist()) == set(range(13))
+    assert fold.train.x.shape[1:] == (10, 12)
