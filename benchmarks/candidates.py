@@ -35,6 +35,7 @@ ROUNDS = flags.DEFINE_integer("rounds", 3, "processes of each way, in turn; the 
 GENERATIONS = flags.DEFINE_integer("generations", 20, "generations that are timed")
 EXAMPLES_OF = flags.DEFINE_integer("examples", 0, "training images; 0: 10,000 of LeNet-300-100, 1,000 of LeNet-5")
 NAIVE = flags.DEFINE_boolean("naive", True, "also time evosax with a naive vmap")
+DEVICES = flags.DEFINE_integer("devices", 1, "host devices that our searches share out candidates to")
 ONLY = flags.DEFINE_string("only", None, "NET:WAY, time one and print it")
 
 POPULATION = 64
@@ -103,8 +104,12 @@ def _summary(name: str, runs: dict[Any, list[Any]]) -> dict[str, Any]:
 def _in_own_process(name: str, way: str, compression: float | None) -> dict[str, Any]:
     only = f"--only={name}:{way}" + (f":{compression}" if compression else "")
     command = [sys.executable, __file__, only, f"--generations={GENERATIONS.value}", f"--keep={KEEP.value or ''}"]
-    command += [f"--examples={EXAMPLES_OF.value}"]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    command += [f"--examples={EXAMPLES_OF.value}", f"--devices={DEVICES.value}"]
+    environment = dict(os.environ)
+    if DEVICES.value > 1 and way in ("plain", "exact", "paired"):
+        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES.value}"
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    lines = done.stdout.splitlines()
     return json.loads(lines[-1])
 
 
@@ -164,6 +169,9 @@ def _search(name: str, compression: float, race: str, cached: bool) -> dict[str,
         lower = np.maximum(0, 1 - budget / np.asarray(masked.sizes)).astype(np.float32)
         masked = masked.cached(Bounds(lower, bounds.upper), 2**31)
     fitness = evosearch.budget_loss(masked, budget, bounds)
+    mesh = None
+    if DEVICES.value > 1:
+        mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(-1, 1), evosearch.sharding.AXES)
 
     def timed(race: str) -> tuple[float, Any]:
         config = evosearch.Config(population=POPULATION, generations=GENERATIONS.value, chunk=1, race=race)
@@ -171,8 +179,9 @@ def _search(name: str, compression: float, race: str, cached: bool) -> dict[str,
         for _ in range(2):  # the first one compiles
             looks.clear()
             result = evosearch.search(
-                jax.random.key(0), config, fitness.box, fitness, progress=lambda *_: looks.append(time.perf_counter())
-            )
+                jax.random.key(0), config, fitness.box, fitness, mesh=mesh,
+                progress=lambda *_: looks.append(time.perf_counter()),
+            )  # fmt: skip
         return looks[-1] - looks[0], result
 
     seconds, result = timed(race)

@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hapt": {
         "dataset": "hapt", "scenario": "basic", "test_subjects": tuple(range(22, 31)),
         "validation_subjects": (19, 20, 21), "units": 128, "learning_rate": 1e-3, "noise": 0.0, "stretch": 0.0,
-        "turn": 0.0, "tune_steps": 300, "prune": 1,
+        "turn": 0.0, "weights": (0.5, 0.75, 0.9, 0.95), "generations": 5, "tune_steps": 300, "tune_rate": 10.0, "prune": 1,
     },
 }  # fmt: skip
 
@@ -68,17 +68,17 @@ class Config:
     turn: float = option(0.3, "spread of a random rotation of each sensor's three axes, radians; needs axes in threes")
 
     prune: int = option(2, "how many networks are pruned: the best on the validation subjects")
-    weights: tuple[float, ...] = option((0.5, 0.75, 0.9, 0.95), "ladder: shares of the weights removed")
+    weights: tuple[float, ...] = option((0.5, 0.75, 0.9), "ladder: shares of the weights removed")
     hidden: tuple[float, ...] = option((0.25, 0.5, 0.75), "ladder: shares of hidden units and filters removed")
     tolerance: float = option(
         0.005, "of each ladder the last rung that lost at most so much validation accuracy is shown first"
     )
     tune_steps: int = option(200, "steps of tuning on every rung")
-    tune_rate: float = option(0.5, "peak learning rate of tuning, as a share of that of training")
+    tune_rate: float = option(3.0, "peak learning rate of tuning, as a multiple of that of training")
     distillation: float = option(0.7, "weight of the dense network's soft targets in the tuning loss, 0 to 1")
     temperature: float = option(2.0, "temperature of the soft targets")
     population: int = option(12, "candidates of a generation of the search for the layers' ratios")
-    generations: int = option(5, "generations of a rung's search, beside the initial one")
+    generations: int = option(4, "generations of a rung's search, beside the initial one")
     calibration: int = option(500, "training windows on which candidates are compared")
     at_once: int = option(0, "candidates evaluated together; 0: chosen by a short timed probe, which is saved")
 
