@@ -28,11 +28,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # thirteen activities of ten people, of whom six showed all; the paper's data
     "utwente": {"dataset": "utwente", "test_subjects": (5, 6), "validation_subjects": (4,), "units": 128},
-    # six activities of 30 people with a phone at the waist; networks of 128 units: hours on two CPU cores, resumable
+    # six activities of 30 people with a phone at the waist; networks of 128 units: an hour on two CPU cores
     "hapt": {
         "dataset": "hapt", "scenario": "basic", "test_subjects": tuple(range(22, 31)),
         "validation_subjects": (19, 20, 21), "units": 128, "learning_rate": 1e-3, "noise": 0.0, "stretch": 0.0,
-        "turn": 0.0, "weights": (0.5, 0.75, 0.9, 0.95), "generations": 5, "tune_steps": 300, "tune_rate": 10.0, "prune": 1,
+        "turn": 0.0, "weights": (0.5, 0.75, 0.9, 0.95), "generations": 5, "tune_steps": 300, "tune_rate": 10.0,
+        "prune": 1,
     },
 }  # fmt: skip
 
