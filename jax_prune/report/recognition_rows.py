@@ -127,7 +127,7 @@ def _ladder_table(found: Recognition, name: str) -> Table:
     against = f" and the one trained longer, for {longer.steps:,} steps, as many as the lowest rung" if longer else ""
     explanation = (
         f"On the same windows; changes in points against the dense network{against}. In brackets: the share of the "
-        "dense network's. MACs of removed weights are those of kept ones: dense hardware still does them all."
+        "dense network's. Where weights went, MACs are those of kept ones; dense hardware still does them all."
     )
     remarks = tuple(_first(found, rung) for rung in put_first if rung in listed)
     marked = tuple(number for number, rung in enumerate(listed) if rung in put_first)
